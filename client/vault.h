@@ -1,0 +1,86 @@
+// A client's view of a vault: the keys it holds, and typed calls to coordinator and nodes.
+// Thread-safe. Reads are checked here (C of "never trust what comes back"): signatures, AEAD tags,
+// ids and digests are verified by whoever reads, never by the storage.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/cluster/cluster_map.h"
+#include "common/crypto/key_file.h"
+#include "common/format/catalogue_format.h"
+#include "common/format/manifest.h"
+#include "common/proto/holdfast.pb.h"
+#include "common/rpc/transport.h"
+#include "kernels/engine.h"
+
+namespace holdfast {
+
+struct VaultParams {
+  DomainId domain;
+  uint32_t chunk_size = 512 * 1024;
+};
+
+// An object's row as the coordinator gave it, decoded.
+struct ObjectInfo {
+  std::string collection;
+  std::string name;
+  ObjectRow row;
+  ClearManifest manifest;
+};
+
+class Vault {
+ public:
+  Vault(Transport& transport, KeyFile key, VaultParams params, Clock& clock, Rng& rng);
+  ~Vault();
+
+  Transport& transport() { return transport_; }
+  const KeyFile& key() const { return key_; }
+  const DomainKeys& domain_keys() const { return domain_keys_; }
+  const VaultParams& params() const { return params_; }
+  kernels::EngineOptions engine_options() const;
+  StatusOr<ClusterMap> Map();
+  Clock& clock() { return clock_; }
+  Rng& rng() { return rng_; }
+
+  StatusOr<std::vector<proto::CollectionEntry>> ListCollections();
+  // One page of names in byte order. `with_manifests` decodes rows too.
+  struct Page {
+    std::vector<ObjectInfo> objects;
+    bool more = false;
+  };
+  struct ListOptions {
+    std::string prefix;
+    bool by_component = false;
+    bool with_manifests = true;
+    bool all_versions = false;
+    uint32_t limit = 1000;
+  };
+  StatusOr<Page> List(const std::string& collection, const ListOptions& options,
+                      const std::string& after);
+  StatusOr<ObjectInfo> Lookup(const std::string& collection, const std::string& name);
+
+  // What a reader learns of one version. kPermissionDenied without the domain's private key;
+  // kDataLoss when signature, wrapped key or sealed part does not check.
+  struct OpenedObject {
+    ObjectInfo info;
+    SealedManifest sealed;
+    AeadKey object_key;
+  };
+  StatusOr<OpenedObject> OpenObject(ObjectInfo info);
+  // All chunks of an opened object, parts fetched: parallel lists of public and sealed facts.
+  StatusOr<ManifestPart> Chunks(const OpenedObject& object);
+
+ private:
+  struct Caches;
+  Transport& transport_;
+  KeyFile key_;
+  DomainKeys domain_keys_;
+  VaultParams params_;
+  Clock& clock_;
+  Rng& rng_;
+  std::unique_ptr<Caches> caches_;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,54 @@
+// The key file of a vault (docs/formats/key-file.md): what a client holds and the storage never
+// does. JSON, 0600; in clear, or wrapped under a passphrase (scrypt, RFC 7914, N = 2^16, r = 8,
+// p = 1; AES-256-GCM).
+//
+// A full key file reads; an ingest-only one ingests, deduplicates and lists names, but has no
+// domain private key and so opens no content. Each has a signing key of its own, certified by the
+// domain's root key, so that readers can tell what came from a genuine ingest key.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "common/crypto/keypair.h"
+#include "common/io/fs.h"
+
+namespace holdfast {
+
+struct KeyFile {
+  VaultId vault;
+  DomainId domain;
+  std::array<uint8_t, 32> catalogue_key{};
+  std::array<uint8_t, 32> k_dedup{};
+  PublicKey domain_public_key{};                 // Session keys are sealed to it.
+  std::optional<PrivateKey> domain_private_key;  // Only in a full key file.
+  PublicKey root_public_key{};                   // Certifies ingest keys.
+  std::optional<PrivateKey> root_private_key;    // Only in a full key file.
+  KeyPair signing_key;                           // This file's own ingest signing key.
+  Buffer certificate;  // Root's signature over "holdfast/1 ingest key" ‖ domain ‖ public key.
+
+  bool can_read() const { return domain_private_key.has_value(); }
+  WriterId writer() const;
+};
+
+// New keys for a new vault.
+StatusOr<KeyFile> GenerateKeyFile(Rng& rng, const VaultId& vault);
+// A new ingest-only key of the same domain. kPermissionDenied when `full` cannot read.
+StatusOr<KeyFile> MakeIngestOnly(const KeyFile& full);
+// Whether `certificate` is the root's for `signer` in this domain.
+bool CheckCertificate(const KeyFile& key, const PublicKey& signer, Bytes certificate);
+
+// Fails with kAlreadyExists rather than overwrite a file.
+Status WriteKeyFile(Fs& fs, const std::string& path, const KeyFile& key,
+                    const std::optional<std::string>& passphrase, Rng& rng);
+// kNotFound; kDataLoss (malformed, bad checksum, unknown version by name); kPermissionDenied
+// (a passphrase is needed and none given, or it is wrong).
+StatusOr<KeyFile> ReadKeyFile(Fs& fs, const std::string& path,
+                              const std::optional<std::string>& passphrase);
+// Whether the file at `path` wants a passphrase.
+StatusOr<bool> KeyFileNeedsPassphrase(Fs& fs, const std::string& path);
+
+}  // namespace holdfast

@@ -1,0 +1,116 @@
+// Rows of the catalogue and the commit record. docs/formats/catalogue.md.
+//
+// A commit record carries the row mutations of one commit, so that the catalogue can be rebuilt by
+// replaying them in order. Row values start with a version byte; an unknown one is refused by name.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "common/crypto/aead.h"
+#include "common/format/manifest.h"
+#include "common/kv/kv.h"
+
+namespace holdfast {
+
+// First byte of every key: which kind of row. Letters not listed are free for later kinds
+// (jobs, holds, ledger, principals).
+enum class RowKind : char {
+  kMeta = 'm',         // "m" ‖ name → vault facts
+  kCollection = 'c',   // "c" ‖ name → CollectionRow
+  kObject = 'o',       // "o" ‖ be64 collection ‖ escaped name ‖ be64 ~version number → ObjectRow
+  kSession = 's',      // "s" ‖ session id → SessionRow
+  kSealingKey = 'k',   // "k" ‖ sealing key id → SealingKeyRow
+  kSignature = 'b',    // "b" ‖ be64 commit number → SignatureRow
+  kOutbox = 'x',       // "x" ‖ be64 commit number → encoded commit record not yet on W nodes
+};
+
+struct CollectionRow {
+  uint64_t number = 0;
+  DomainId domain;
+  int64_t created_nanos = 0;
+};
+struct ObjectRow {
+  uint64_t commit_number = 0;  // Whose signature row covers it …
+  uint32_t leaf_index = 0;     // … and its leaf there.
+  uint64_t version_number = 0;  // 1, 2, 3 … per name.
+  int64_t commit_nanos = 0;
+  Buffer manifest;             // Encoded ClearManifest, exactly as the client signed it.
+};
+enum class SessionState : uint8_t { kOpen = 1, kDone = 2, kAborted = 3 };
+struct SessionRow {
+  uint64_t epoch = 0;
+  SessionState state = SessionState::kOpen;
+  int64_t opened_nanos = 0;
+};
+struct SealingKeyRow {
+  DomainId domain;
+  Buffer box;  // The 32-byte sealing key, sealed to the domain's public key.
+};
+struct SignatureRow {
+  Buffer signer_public_key;
+  Buffer certificate;
+  Buffer signature;            // Over SignatureMessage(domain, MerkleRoot(leaves)).
+  std::vector<Hash256> leaves;
+};
+
+std::string CollectionKey(std::string_view name);
+std::string ObjectKey(uint64_t collection, std::string_view name, uint64_t version_number);
+// All versions of `name` lie in [ObjectNameBegin, ObjectNameEnd); newest first.
+std::string ObjectNameBegin(uint64_t collection, std::string_view name);
+std::string ObjectNameEnd(uint64_t collection, std::string_view name);
+// All names that start with `prefix` (by byte; empty: all) lie in [begin, end).
+std::string ObjectPrefixBegin(uint64_t collection, std::string_view prefix);
+std::string ObjectPrefixEnd(uint64_t collection, std::string_view prefix);
+struct ParsedObjectKey {
+  uint64_t collection = 0;
+  std::string name;
+  uint64_t version_number = 0;
+};
+StatusOr<ParsedObjectKey> ParseObjectKey(std::string_view key);
+std::string SessionKey(const SessionId& id);
+std::string SealingKeyKey(const SealingKeyId& id);
+std::string SignatureKey(uint64_t commit_number);
+std::string OutboxKey(uint64_t commit_number);
+std::string MetaKey(std::string_view name);
+
+std::string Encode(const CollectionRow& row);
+std::string Encode(const ObjectRow& row);
+std::string Encode(const SessionRow& row);
+std::string Encode(const SealingKeyRow& row);
+std::string Encode(const SignatureRow& row);
+StatusOr<CollectionRow> DecodeCollectionRow(std::string_view bytes);
+StatusOr<ObjectRow> DecodeObjectRow(std::string_view bytes);
+StatusOr<SessionRow> DecodeSessionRow(std::string_view bytes);
+StatusOr<SealingKeyRow> DecodeSealingKeyRow(std::string_view bytes);
+StatusOr<SignatureRow> DecodeSignatureRow(std::string_view bytes);
+
+struct CommitRecord {
+  uint64_t generation = 0;
+  uint64_t number = 0;          // 1, 2, 3 … without gaps.
+  Hash256 previous{};           // SHA-256 of the previous encoded record; zero for number 1.
+  int64_t time_nanos = 0;
+  uint64_t epoch = 0;           // E when it was made.
+  KvBatch mutations;
+};
+// magic ‖ version ‖ suite ‖ vault ‖ generation ‖ number in clear, then nonce ‖ ciphertext ‖ tag
+// under the commit key (derived from the catalogue key), the clear bytes as AAD.
+Buffer EncodeCommitRecord(const AeadKey& commit_key, const VaultId& vault,
+                          const CommitRecord& record, const AeadNonce& nonce);
+StatusOr<CommitRecord> DecodeCommitRecord(const AeadKey& commit_key, const VaultId& vault,
+                                          Bytes stored);
+// The record id under which nodes keep it: SHA-256("holdfast/1 commit record" ‖ vault ‖
+// generation ‖ number).
+RecordId CommitRecordId(const VaultId& vault, uint64_t generation, uint64_t number);
+
+// Keys the coordinator derives from the catalogue key: rows at rest, commit records, parts.
+struct CatalogueKeys {
+  std::array<uint8_t, 32> rows;
+  AeadKey commit;
+  AeadKey parts;
+};
+CatalogueKeys DeriveCatalogueKeys(const std::array<uint8_t, 32>& catalogue_key);
+
+}  // namespace holdfast

@@ -1,0 +1,35 @@
+// Method numbers of the services. Numbers are protocol: they are never reused.
+#pragma once
+
+#include <cstdint>
+
+namespace holdfast::rpc {
+
+enum Method : uint16_t {
+  // Node (common/proto/holdfast.proto says what each carries).
+  kNodePin = 1,
+  kNodePut = 2,
+  kNodeGet = 3,
+  kNodeQuarantine = 4,
+  kNodeStatus = 5,
+  kNodeCheckSegment = 6,
+  kNodeListCommits = 7,
+  kNodeStat = 8,
+
+  // Coordinator.
+  kOpenSession = 64,
+  kCommit = 65,
+  kPutPart = 66,
+  kCloseSession = 67,
+  kGetMap = 68,
+  kLookup = 69,
+  kList = 70,
+  kListCollections = 71,
+  kGetPart = 72,
+  kGetSignature = 73,
+  kGetSealingKey = 74,
+  kVaultStatus = 75,
+  kCheckCatalogue = 76,
+};
+
+}  // namespace holdfast::rpc

@@ -1,0 +1,70 @@
+// The coordinator: names, versions, sessions and epochs, the cluster map, and the commit log.
+//
+// All methods run on the coordinator's Loop. It knows object names, never content. Rules (DESIGN
+// 8, 9), by number, as the code cites them:
+//   C1  Commit order: catalogue synced with an outbox row → commit record durable on W nodes of
+//       its acting set → visible and answered. After a crash the outbox is sent again at open.
+//   C2  Commit numbers have no gaps; each record carries the hash of the one before.
+//   C3  A catalogue behind the nodes (a node holds a higher commit number) is refused: rebuild.
+//   C4  A commit of a session that is not OPEN is refused.
+//   C5  Repeating a request has one effect.
+// Reads that arrive while a commit is under way are answered after it.
+#pragma once
+
+#include <memory>
+
+#include "common/base/loop.h"
+#include "common/cluster/cluster_map.h"
+#include "common/format/catalogue_format.h"
+#include "common/kv/kv.h"
+#include "common/proto/holdfast.pb.h"
+#include "common/rpc/transport.h"
+
+namespace holdfast {
+
+struct CoordinatorOptions {
+  VaultId vault;
+  DomainId domain;
+  CatalogueKeys keys;
+  ClusterMap map;
+};
+
+struct CoordinatorEnv {
+  Clock& clock;
+  Rng& rng;
+  Loop& loop;
+  Transport& transport;  // To the nodes.
+  Kv& catalogue;
+};
+
+class Coordinator : public Service {
+ public:
+  // An empty catalogue for a new vault.
+  static Status Format(const CoordinatorOptions& options, Kv& catalogue, Clock& clock);
+  // Checks the catalogue against the nodes (C3), aborts sessions left open, sends the outbox.
+  // Called off the Loop, before Attach; uses transport and waits. kDataLoss: damaged or behind the
+  // nodes ("… run `holdfast fsck --rebuild-catalogue`"). kUnavailable: too few nodes answer to tell.
+  static StatusOr<std::unique_ptr<Coordinator>> Open(const CoordinatorOptions& options,
+                                                     const CoordinatorEnv& env);
+  ~Coordinator() override;
+
+  void Handle(RpcMessage request, ReplyFn reply) override;
+
+ private:
+  class Impl;
+  explicit Coordinator(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+struct RebuildReport {
+  uint64_t commits = 0;
+  uint64_t objects = 0;                  // Object versions replayed.
+  std::vector<uint64_t> missing_commits;  // Numbers that no node could give.
+};
+// Fills an empty catalogue from the commit records on the nodes, in order of number, taking each
+// from whichever node has a good copy. A gap is named in the report and the rest is still
+// replayed. Generation becomes 1 + the highest seen, sessions are gone, E := 1 + the highest seen.
+StatusOr<RebuildReport> RebuildCatalogue(const CoordinatorOptions& options,
+                                         const CoordinatorEnv& env);
+
+}  // namespace holdfast

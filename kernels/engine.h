@@ -1,0 +1,122 @@
+// The engine turns batches of object bytes into cuts and digests.
+//
+// One call takes many messages, each a slice of one object, and gives for each: the chunks it was
+// cut into (length, SHA-256, Poly1305 of the plaintext) and the object digests carried on in its
+// state. What is computed is defined by kernels/core/ alone, so every backend (portable, SIMD
+// lanes, CUDA) gives the same bytes; a backend chooses only order and place.
+//
+// Slices. A message's `data` starts at a chunk boundary of its object. The engine consumes whole
+// chunks: all of `data` when `last`, else up to the last cut it could decide. `consumed` says how
+// far; the caller presents the rest again at the front of the object's next slice. A slice that is
+// not `last` must hold at least CutParams::max_size bytes, so that every call makes progress.
+// Object digests cover exactly the consumed bytes, in order.
+//
+// Thread safety: Submit may be called from several threads at once. The batch and all it points
+// to belong to the engine from Submit until `done` runs; `done` may run on any thread, also inside
+// Submit. This folder includes only itself and the standard library.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace holdfast::kernels {
+
+enum class Status : uint8_t { kOk, kInvalidArgument, kUnavailable, kInternal };
+
+// The cut rule, version 1 (docs/formats/cut-rule.md): a pure function of the 64 bytes before a
+// position, the three sizes and the multipliers.
+struct CutParams {
+  uint32_t avg_size = 512 * 1024;  // Power of two, 64 KiB … 4 MiB. min = avg / 4, max = 4 * avg.
+  uint64_t prefilter_multiplier = 0;              // k1, odd
+  uint64_t prefilter_offset = 0;                  // k0
+  uint64_t confirm_seed = 0;                      // k
+  std::array<uint64_t, 8> confirm_multipliers{};  // K_j, odd
+  uint64_t final_multiplier = 0;                  // K', odd
+
+  uint32_t min_size() const { return avg_size / 4; }
+  uint32_t max_size() const { return avg_size * 4; }
+};
+
+// Draws the multipliers from a 32-byte seed (derived from K_dedup), redrawing by a counter while
+// windows of 00 or FF would pass the prefilter. Deterministic.
+CutParams MakeCutParams(uint32_t avg_size, const std::array<uint8_t, 32>& seed);
+
+enum DigestSet : uint32_t { kSha256 = 1, kSha1 = 2, kMd5 = 4, kAllDigests = 7 };
+
+// Running state of the object digests: chaining values and the length so far, with the bytes of
+// an unfinished 64-byte block. Trivially copyable; value-initialise, then call Reset.
+struct DigestState {
+  std::array<uint32_t, 8> sha256;
+  std::array<uint32_t, 5> sha1;
+  std::array<uint32_t, 4> md5;
+  uint64_t length;               // Bytes taken so far.
+  std::array<uint8_t, 64> tail;  // The last length % 64 bytes.
+  void Reset();
+};
+
+struct Digests {
+  std::array<uint8_t, 32> sha256{};
+  std::array<uint8_t, 20> sha1{};
+  std::array<uint8_t, 16> md5{};
+};
+
+struct Chunk {
+  uint32_t length = 0;
+  std::array<uint8_t, 32> sha256{};
+  std::array<uint8_t, 16> poly1305{};
+};
+
+struct Message {
+  std::span<const uint8_t> data;  // In; borrowed.
+  bool last = false;              // In: `data` reaches the end of the object.
+  uint32_t digests = kAllDigests;  // In: which object digests to compute (DigestSet bits).
+  DigestState* state = nullptr;   // In and out; the caller's.
+  size_t consumed = 0;            // Out: bytes of `data` covered by `chunks`.
+  std::vector<Chunk> chunks;      // Out: in order. An empty object has no chunk.
+  Digests result;                 // Out, when `last`: the digests asked for.
+};
+
+struct Batch {
+  std::vector<Message> messages;
+};
+
+struct EngineOptions {
+  CutParams cut;
+  std::array<uint8_t, 32> poly1305_key{};  // r ‖ s as in RFC 8439; used as a universal hash.
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  // Which backend this is, for people: "portable", later "avx512", "cuda".
+  virtual std::string_view name() const = 0;
+  // Starts the batch; calls `done` exactly once. On a status other than kOk the outputs are void.
+  virtual void Submit(Batch& batch, std::function<void(Status)> done) = 0;
+};
+
+// The portable backend. Runs in the calling thread, inside Submit.
+std::unique_ptr<Engine> MakePortableEngine(const EngineOptions& options);
+
+// Poly1305 (RFC 8439, 2.5) and SHA-256 of one message, in the calling thread; for re-checks of
+// single chunks. The fastest single-stream code at hand.
+std::array<uint8_t, 16> Poly1305(const std::array<uint8_t, 32>& key,
+                                 std::span<const uint8_t> data);
+std::array<uint8_t, 32> Sha256(std::span<const uint8_t> data);
+
+// Takes more bytes into the object digests named in `digests`, and finishes them. Single stream;
+// what verify and restore use.
+void Update(DigestState& state, uint32_t digests, std::span<const uint8_t> data);
+Digests Finish(const DigestState& state, uint32_t digests);
+
+// Runs the known answers of the standards and a fixed batch through `engine`; false on any
+// difference.
+bool KnownAnswerTest(Engine& engine, const EngineOptions& options);
+
+}  // namespace holdfast::kernels
