@@ -1,0 +1,80 @@
+// The verbs. Each takes its parsed flags and returns the exit code.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/context.h"
+
+namespace CLI {
+class App;
+}
+
+namespace holdfast::cli {
+
+struct InitArgs {
+  std::string dir;
+  std::vector<std::string> nodes;
+  uint32_t replicas = 0;
+  std::string chunk_size = "512KiB";
+  bool passphrase = false;
+};
+int RunInit(const Globals& globals, const InitArgs& args);
+
+struct IngestArgs {
+  std::vector<std::string> sources;
+  std::string collection;
+  std::string digests = "md5,sha1,sha256";
+  std::string engine = "auto";
+  int threads = 0;
+};
+int RunIngest(const Globals& globals, const IngestArgs& args);
+
+struct LsArgs {
+  std::string path;
+  bool long_format = false;
+  bool nul = false;
+};
+int RunLs(const Globals& globals, const LsArgs& args);
+
+struct StatArgs {
+  std::string path;
+};
+int RunStat(const Globals& globals, const StatArgs& args);
+
+struct CatArgs {
+  std::string path;
+  std::string range;
+};
+int RunCat(const Globals& globals, const CatArgs& args);
+
+struct RestoreArgs {
+  std::string path;
+  std::string to;
+  int threads = 0;
+};
+int RunRestore(const Globals& globals, const RestoreArgs& args);
+
+struct VerifyArgs {
+  std::string path;
+  int threads = 0;
+};
+int RunVerify(const Globals& globals, const VerifyArgs& args);
+
+int RunStatus(const Globals& globals);
+
+struct FsckArgs {
+  bool rebuild_catalogue = false;
+};
+int RunFsck(const Globals& globals, const FsckArgs& args);
+
+struct KeyExportArgs {
+  std::string out;
+  bool ingest_only = false;
+  bool passphrase = false;
+};
+int RunKeyExport(const Globals& globals, const KeyExportArgs& args);
+
+int RunCompletion(const CLI::App& app, const std::string& shell);
+
+}  // namespace holdfast::cli

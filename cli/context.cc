@@ -1,0 +1,135 @@
+#include "cli/context.h"
+
+#include <fcntl.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "common/base/text.h"
+
+namespace holdfast::cli {
+namespace {
+
+// Reads a line from the terminal without echo.
+StatusOr<std::string> ReadSecretLine(int fd, const std::string& prompt) {
+  termios saved{};
+  if (tcgetattr(fd, &saved) != 0) return absl::UnavailableError("no terminal to ask on");
+  termios silent = saved;
+  silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  tcsetattr(fd, TCSAFLUSH, &silent);
+  (void)!write(fd, prompt.data(), prompt.size());
+  std::string line;
+  char c;
+  while (read(fd, &c, 1) == 1 && c != '\n') line += c;
+  tcsetattr(fd, TCSAFLUSH, &saved);
+  (void)!write(fd, "\n", 1);
+  return line;
+}
+
+void WarnOfNodes(EmbeddedVault& vault) {
+  for (const auto& node : vault.nodes()) {
+    if (node.open_status.ok()) continue;
+    std::fprintf(stderr, "holdfast: warning: node %u is away: %s\n", node.number,
+                 Printable(Message(node.open_status)).c_str());
+  }
+}
+
+}  // namespace
+
+int Fail(const std::string& message, int exit_code) {
+  std::string line = message;
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  std::fprintf(stderr, "holdfast: %s\n", line.c_str());
+  return exit_code;
+}
+
+int Fail(const Status& status) { return Fail(Message(status), ExitCodeOf(status)); }
+
+StatusOr<std::string> PromptPassphrase(const std::string& prompt, bool confirm) {
+  int fd = open("/dev/tty", O_RDWR | O_CLOEXEC);
+  if (fd < 0) {
+    return absl::PermissionDeniedError(
+        "a passphrase is needed and there is no terminal: give --passphrase-file FILE");
+  }
+  auto first = ReadSecretLine(fd, prompt);
+  StatusOr<std::string> result = first;
+  if (first.ok() && confirm) {
+    auto second = ReadSecretLine(fd, "The same again: ");
+    if (second.ok() && *second != *first) {
+      result = absl::InvalidArgumentError("the two passphrases differ");
+    }
+  }
+  if (result.ok() && result->empty()) {
+    result = absl::InvalidArgumentError("an empty passphrase protects nothing");
+  }
+  close(fd);
+  return result;
+}
+
+StatusOr<std::string> ReadPassphraseFile(const std::string& path) {
+  ASSIGN_OR_RETURN(Buffer bytes, ReadFile(PosixFs(), path));
+  std::string text = ToString(bytes);
+  text = text.substr(0, text.find('\n'));
+  if (text.empty()) return absl::InvalidArgumentError("no passphrase in " + Printable(path));
+  return text;
+}
+
+StatusOr<KeyFile> LoadKey(const Globals& globals) {
+  if (globals.key.empty()) {
+    return absl::InvalidArgumentError("which key? give --key FILE or set HOLDFAST_KEY");
+  }
+  auto wants = KeyFileNeedsPassphrase(PosixFs(), globals.key);
+  if (absl::IsNotFound(wants.status())) {
+    return absl::PermissionDeniedError("no key file at " + Printable(globals.key));
+  }
+  if (!wants.ok()) return wants.status();
+  std::optional<std::string> passphrase;
+  if (*wants && !globals.passphrase_file.empty()) {
+    ASSIGN_OR_RETURN(passphrase, ReadPassphraseFile(globals.passphrase_file));
+  } else if (*wants) {
+    ASSIGN_OR_RETURN(passphrase, PromptPassphrase("Passphrase of " + globals.key + ": ", false));
+  }
+  return ReadKeyFile(PosixFs(), globals.key, passphrase);
+}
+
+std::unique_ptr<EmbeddedVault> OpenVault(const Globals& globals, int* exit_code) {
+  if (globals.vault.empty()) {
+    *exit_code = Fail("which vault? give --vault DIR or set HOLDFAST_VAULT", kExitUsage);
+    return nullptr;
+  }
+  if (globals.vault.find("://") != std::string::npos) {
+    *exit_code = Fail("this release opens vaults in a directory, not " + Printable(globals.vault),
+                      kExitUsage);
+    return nullptr;
+  }
+  auto there = ReadVaultFile(PosixFs(), globals.vault);
+  if (absl::IsNotFound(there.status())) {
+    *exit_code = Fail("no vault at " + Printable(globals.vault) +
+                          ": make one with `holdfast init`, or give --vault DIR",
+                      kExitNoVault);
+    return nullptr;
+  }
+  auto key = LoadKey(globals);
+  if (!key.ok()) {
+    *exit_code = Fail(key.status());
+    return nullptr;
+  }
+  OpenError error;
+  auto vault = EmbeddedVault::Open(globals.vault, *std::move(key), &error);
+  if (!vault) {
+    *exit_code = Fail(Message(error.status), error.exit_code);
+    return nullptr;
+  }
+  WarnOfNodes(*vault);
+  return vault;
+}
+
+ObjectPath SplitPath(const std::string& path) {
+  size_t slash = path.find('/');
+  if (slash == std::string::npos) return {path, ""};
+  return {path.substr(0, slash), path.substr(slash + 1)};
+}
+
+}  // namespace holdfast::cli

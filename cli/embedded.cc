@@ -1,0 +1,281 @@
+#include "cli/embedded.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "cli/exit_code.h"
+#include "common/base/text.h"
+#include "common/kv/rocks_kv.h"
+
+namespace holdfast::cli {
+namespace {
+
+constexpr char kRebuildHint[] = "run `holdfast fsck --rebuild-catalogue`";
+
+std::string CataloguePath(const std::string& dir) { return dir + "/catalogue"; }
+
+std::string NodePath(const std::string& dir, const VaultNode& node) {
+  return node.path.starts_with('/') ? node.path : dir + "/" + node.path;
+}
+
+RocksKvOptions CatalogueKvOptions(const KeyFile& key) {
+  RocksKvOptions options;
+  options.wal = true;
+  options.encryption_key = DeriveCatalogueKeys(key.catalogue_key).rows;
+  return options;
+}
+
+RocksKvOptions IndexKvOptions() {
+  RocksKvOptions options;
+  options.wal = false;
+  options.bloom = true;
+  return options;
+}
+
+ClusterMap MapOf(const VaultFile& file) {
+  ClusterMap map;
+  map.replicas = file.replicas;
+  for (size_t i = 0; i < file.nodes.size(); ++i) {
+    MapNode node;
+    node.number = static_cast<uint32_t>(i);
+    node.id = file.nodes[i].id;
+    node.failure_domain = "site/rack/host/disk" + std::to_string(i);
+    map.nodes.push_back(node);
+  }
+  ComputePlacement(map);
+  return map;
+}
+
+NodeOptions NodeOptionsOf(const VaultFile& file, const std::string& dir, size_t i) {
+  NodeOptions options;
+  options.dir = NodePath(dir, file.nodes[i]);
+  options.vault = file.vault;
+  options.node = file.nodes[i].id;
+  options.node_number = static_cast<uint32_t>(i);
+  return options;
+}
+
+Status CheckEmptyOrAbsent(Fs& fs, const std::string& path) {
+  ASSIGN_OR_RETURN(bool exists, fs.Exists(path));
+  if (!exists) return absl::OkStatus();
+  ASSIGN_OR_RETURN(auto names, fs.List(path));
+  std::erase(names, "lost+found");
+  if (names.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(Printable(path) + " is not empty: give an empty directory");
+}
+
+// The new vault's nodes, their directories checked and paths made absolute.
+StatusOr<std::vector<VaultNode>> PlanNodes(Fs& fs, const InitOptions& options) {
+  std::vector<VaultNode> nodes;
+  if (options.nodes.empty()) return std::vector<VaultNode>{{SecureRng().NewId<NodeId>(), "node-0"}};
+  for (const std::string& disk : options.nodes) {
+    RETURN_IF_ERROR(CheckEmptyOrAbsent(fs, disk));
+    std::string path = std::filesystem::absolute(disk).lexically_normal().string();
+    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    for (const VaultNode& other : nodes) {
+      if (other.path == path) {
+        return absl::InvalidArgumentError("--node " + Printable(disk) + " is given twice");
+      }
+    }
+    nodes.push_back({SecureRng().NewId<NodeId>(), path});
+  }
+  return nodes;
+}
+
+}  // namespace
+
+Status EmbeddedVault::Init(const InitOptions& options, const KeyFile& key) {
+  Fs& fs = PosixFs();
+  ASSIGN_OR_RETURN(bool exists, fs.Exists(options.dir + "/vault"));
+  if (exists) return absl::FailedPreconditionError(Printable(options.dir) + " holds a vault already");
+  RETURN_IF_ERROR(CheckEmptyOrAbsent(fs, options.dir));
+
+  VaultFile file;
+  file.vault = key.vault;
+  file.domain = key.domain;
+  file.chunk_size = options.chunk_size;
+  ASSIGN_OR_RETURN(file.nodes, PlanNodes(fs, options));
+  auto count = static_cast<uint32_t>(file.nodes.size());
+  file.replicas = options.replicas != 0 ? options.replicas : std::min(2u, count);
+  if (file.replicas > count) {
+    return absl::InvalidArgumentError("--replicas " + std::to_string(file.replicas) +
+                                      " needs as many --node disks, there are " +
+                                      std::to_string(count));
+  }
+  file.created_nanos = SystemClock().WallNanos();
+  file.key_check = MakeKeyCheck(key.catalogue_key, key.vault);
+
+  RETURN_IF_ERROR(fs.CreateDir(options.dir));
+  for (size_t i = 0; i < file.nodes.size(); ++i) {
+    RETURN_IF_ERROR(Node::Format(NodeOptionsOf(file, options.dir, i), fs, SecureRng()));
+  }
+  CoordinatorOptions coordinator{file.vault, file.domain, DeriveCatalogueKeys(key.catalogue_key),
+                                 MapOf(file)};
+  ASSIGN_OR_RETURN(auto catalogue,
+                   OpenRocksKv(CataloguePath(options.dir), true, CatalogueKvOptions(key)));
+  RETURN_IF_ERROR(Coordinator::Format(coordinator, *catalogue, SystemClock()));
+  // Last, so that a vault is there whole or not at all.
+  return WriteVaultFile(fs, options.dir, file);
+}
+
+CoordinatorOptions EmbeddedVault::coordinator_options(const KeyFile& key) const {
+  return {file_.vault, file_.domain, DeriveCatalogueKeys(key.catalogue_key), MapOf(file_)};
+}
+
+bool EmbeddedVault::Begin(const std::string& dir, const KeyFile& key, OpenError* error) {
+  auto fail = [&](Status status, int code) {
+    *error = {std::move(status), code};
+    return false;
+  };
+  dir_ = dir;
+  auto file = ReadVaultFile(PosixFs(), dir);
+  if (absl::IsNotFound(file.status())) {
+    return fail(absl::NotFoundError("no vault at " + Printable(dir) +
+                                    ": make one with `holdfast init`, or give --vault DIR"),
+                kExitNoVault);
+  }
+  if (!file.ok()) return fail(file.status(), ExitCodeOf(file.status()));
+  file_ = *std::move(file);
+  if (key.vault != file_.vault || !CheckKey(file_, key.catalogue_key)) {
+    return fail(absl::PermissionDeniedError("this key file is for another vault, not for " +
+                                            Printable(dir)),
+                kExitAccess);
+  }
+  auto lock = PosixFs().Lock(dir + "/lock");
+  if (absl::IsFailedPrecondition(lock.status())) {
+    return fail(absl::UnavailableError("the vault is busy: another command works on " +
+                                       Printable(dir)),
+                kExitBusy);
+  }
+  if (!lock.ok()) return fail(lock.status(), ExitCodeOf(lock.status()));
+  lock_ = *std::move(lock);
+  return OpenNodes(key, error);
+}
+
+bool EmbeddedVault::OpenNodes(const KeyFile&, OpenError* error) {
+  transport_ = NewInProcessTransport();
+  io_ = NewThreadPool(2 + 2 * static_cast<int>(file_.nodes.size()), "hf-io");
+  nodes_.resize(file_.nodes.size());
+  size_t opened = 0;
+  for (size_t i = 0; i < file_.nodes.size(); ++i) {
+    node_loops_.push_back(NewThreadLoop("hf-node"));
+    NodeOptions options = NodeOptionsOf(file_, dir_, i);
+    std::string index = options.dir + "/index";
+    NodeEnv env{PosixFs(), SystemClock(), SecureRng(), *node_loops_.back(), *io_,
+                [index](bool create) { return OpenRocksKv(index, create, IndexKvOptions()); },
+                [index] { return DestroyRocksKv(index); }};
+    auto node = Node::Open(options, env);
+    node_states_.push_back({options.node_number, options.dir, node.status()});
+    if (!node.ok()) continue;
+    nodes_[i] = *std::move(node);
+    transport_->Attach(NodeAddress(options.node_number), *nodes_[i], *node_loops_[i]);
+    ++opened;
+  }
+  if (opened > 0) return true;
+  // Another vault's disk, or none at all, where a node must be: that is damage, not a wrong key.
+  const Status& first = node_states_.front().open_status;
+  *error = {Annotate(first, "no node of the vault could be opened"),
+            absl::IsUnavailable(first) ? kExitFailed : kExitIntegrity};
+  return false;
+}
+
+bool EmbeddedVault::OpenCatalogue(KeyFile key, OpenError* error) {
+  auto fail = [&](const Status& status) {
+    *error = {status, ExitCodeOf(status)};
+    return false;
+  };
+  auto catalogue = OpenRocksKv(CataloguePath(dir_), false, CatalogueKvOptions(key));
+  if (absl::IsNotFound(catalogue.status())) {
+    return fail(absl::DataLossError("the catalogue of " + Printable(dir_) + " is missing: " +
+                                    kRebuildHint));
+  }
+  if (absl::IsDataLoss(catalogue.status())) {
+    return fail(absl::DataLossError(Message(catalogue.status()) + ": " + kRebuildHint));
+  }
+  if (!catalogue.ok()) return fail(catalogue.status());
+  catalogue_ = *std::move(catalogue);
+  coordinator_loop_ = NewThreadLoop("hf-coordinator");
+  CoordinatorEnv env{SystemClock(), SecureRng(), *coordinator_loop_, *transport_, *catalogue_};
+  auto coordinator = Coordinator::Open(coordinator_options(key), env);
+  if (!coordinator.ok()) return fail(coordinator.status());
+  coordinator_ = *std::move(coordinator);
+  transport_->Attach(kCoordinatorAddress, *coordinator_, *coordinator_loop_);
+  VaultParams params{file_.domain, file_.chunk_size};
+  vault_ = std::make_unique<Vault>(*transport_, std::move(key), params, SystemClock(), SecureRng());
+  return true;
+}
+
+std::unique_ptr<EmbeddedVault> EmbeddedVault::Open(const std::string& dir, KeyFile key,
+                                                   OpenError* error) {
+  std::unique_ptr<EmbeddedVault> vault(new EmbeddedVault());
+  if (!vault->Begin(dir, key, error)) return nullptr;
+  if (!vault->OpenCatalogue(std::move(key), error)) return nullptr;
+  return vault;
+}
+
+StatusOr<RebuildReport> EmbeddedVault::Rebuild(const std::string& dir, const KeyFile& key,
+                                               OpenError* error) {
+  std::unique_ptr<EmbeddedVault> vault(new EmbeddedVault());
+  if (!vault->Begin(dir, key, error)) return error->status;
+  std::string fresh = CataloguePath(dir) + ".new";
+  std::string damaged = CataloguePath(dir) + ".damaged";
+  RETURN_IF_ERROR(DestroyRocksKv(fresh));
+  ASSIGN_OR_RETURN(vault->catalogue_, OpenRocksKv(fresh, true, CatalogueKvOptions(key)));
+  vault->coordinator_loop_ = NewThreadLoop("hf-coordinator");
+  CoordinatorEnv env{SystemClock(), SecureRng(), *vault->coordinator_loop_, *vault->transport_,
+                     *vault->catalogue_};
+  ASSIGN_OR_RETURN(RebuildReport report,
+                   RebuildCatalogue(vault->coordinator_options(key), env));
+  RETURN_IF_ERROR(vault->catalogue_->Flush());
+  vault->catalogue_.reset();
+
+  Fs& fs = PosixFs();
+  RETURN_IF_ERROR(DestroyRocksKv(damaged));
+  ASSIGN_OR_RETURN(bool had_one, fs.Exists(CataloguePath(dir)));
+  if (had_one) RETURN_IF_ERROR(fs.Rename(CataloguePath(dir), damaged));
+  RETURN_IF_ERROR(fs.Rename(fresh, CataloguePath(dir)));
+  RETURN_IF_ERROR(fs.SyncDir(dir));
+  RETURN_IF_ERROR(vault->Close());
+  return report;
+}
+
+Status EmbeddedVault::Close() {
+  if (closed_) return absl::OkStatus();
+  closed_ = true;
+  Status result;
+  auto note = [&](const Status& status) {
+    if (result.ok()) result = status;
+  };
+  vault_.reset();
+  if (coordinator_) transport_->Detach(kCoordinatorAddress);
+  coordinator_loop_.reset();  // Joins: nothing runs in the coordinator from here on.
+  coordinator_.reset();
+  if (catalogue_) note(catalogue_->Flush());
+  catalogue_.reset();
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (!nodes_[i]) continue;
+    auto monitor = NewThreadMonitor();
+    bool done = false;
+    node_loops_[i]->Post([&] {
+      nodes_[i]->Close([&](Status status) {
+        MonitorLock lock(*monitor);
+        note(status);
+        done = true;
+      });
+    });
+    MonitorLock lock(*monitor);
+    monitor->Await([&] { return done; });
+  }
+  for (uint32_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i]) transport_->Detach(NodeAddress(i));
+  }
+  io_.reset();
+  node_loops_.clear();
+  nodes_.clear();
+  transport_.reset();
+  return result;
+}
+
+EmbeddedVault::~EmbeddedVault() { (void)Close(); }
+
+}  // namespace holdfast::cli

@@ -1,0 +1,83 @@
+// The embedded vault: coordinator and nodes in this process, over the in-process transport. Wiring
+// only; the same classes behind sockets are the cluster.
+//
+//   DIR/vault         what and where it is (common/format/vault_file.h)
+//   DIR/lock          held while a command works on the vault
+//   DIR/catalogue/    the coordinator's RocksDB, encrypted under the catalogue key
+//   DIR/node-0/       a node's superblock, segments and index; or a directory of each --node DISK
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/vault.h"
+#include "common/crypto/key_file.h"
+#include "common/format/vault_file.h"
+#include "common/io/fs.h"
+#include "coordinator/coordinator.h"
+#include "node/node.h"
+
+namespace holdfast::cli {
+
+struct InitOptions {
+  std::string dir;
+  std::vector<std::string> nodes;  // Disk directories; empty: one node inside DIR.
+  uint32_t replicas = 0;           // 0: min(2, nodes).
+  uint32_t chunk_size = 512 * 1024;
+};
+
+// What stops a command before it starts, with the exit code it wants.
+struct OpenError {
+  Status status;
+  int exit_code = 0;
+};
+
+class EmbeddedVault {
+ public:
+  // Makes a vault; refuses a directory that holds one, and disks that are not empty.
+  static Status Init(const InitOptions& options, const KeyFile& key);
+  // Opens for one command. `error` says why not when null is returned.
+  static std::unique_ptr<EmbeddedVault> Open(const std::string& dir, KeyFile key,
+                                             OpenError* error);
+  // Makes the catalogue anew from the nodes' commit records. The old one is kept beside it as
+  // "catalogue.damaged" until the next rebuild.
+  static StatusOr<RebuildReport> Rebuild(const std::string& dir, const KeyFile& key,
+                                         OpenError* error);
+  ~EmbeddedVault();
+
+  Vault& vault() { return *vault_; }
+  const VaultFile& file() const { return file_; }
+  // Nodes that could not be opened, with the reason; the vault works as far as the others allow.
+  struct NodeState {
+    uint32_t number = 0;
+    std::string path;
+    Status open_status;
+  };
+  const std::vector<NodeState>& nodes() const { return node_states_; }
+  // Clean shutdown; the destructor calls it when it was not called.
+  Status Close();
+
+ private:
+  EmbeddedVault() = default;
+  bool Begin(const std::string& dir, const KeyFile& key, OpenError* error);
+  bool OpenNodes(const KeyFile& key, OpenError* error);
+  bool OpenCatalogue(KeyFile key, OpenError* error);
+  CoordinatorOptions coordinator_options(const KeyFile& key) const;
+
+  std::string dir_;
+  VaultFile file_;
+  std::unique_ptr<FileLock> lock_;
+  std::unique_ptr<Executor> io_;
+  std::vector<std::unique_ptr<Loop>> node_loops_;
+  std::unique_ptr<Loop> coordinator_loop_;
+  std::unique_ptr<Transport> transport_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::vector<NodeState> node_states_;
+  std::unique_ptr<Kv> catalogue_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<Vault> vault_;
+  bool closed_ = false;
+};
+
+}  // namespace holdfast::cli

@@ -1,0 +1,169 @@
+// The holdfast command: flags in, exit code out. What the verbs do is in the other files here.
+#include <csignal>
+#include <cstdio>
+
+#include "CLI/CLI.hpp"
+#include "cli/commands.h"
+
+namespace holdfast::cli {
+namespace {
+
+constexpr char kDescription[] =
+    "Holdfast keeps evidence media: deduplicated, encrypted, checked.\n\n"
+    "  holdfast init VAULT --key KEY              make a vault and its key file\n"
+    "  export HOLDFAST_VAULT=VAULT HOLDFAST_KEY=KEY\n"
+    "  holdfast ingest /evidence/case-17 --to case-17   store a directory\n"
+    "  holdfast ls case-17                        see what is there\n"
+    "  holdfast verify                            read every byte back and compare\n"
+    "  holdfast restore case-17 --to /tmp/out     write it out again\n";
+
+constexpr char kFooter[] =
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 finished but some sources could not be read or\n"
+    "stored, 4 not found, 5 integrity failure found, 10 no vault there, 11 busy, 12 access or key\n"
+    "refused.";
+
+struct Args {
+  Globals globals;
+  InitArgs init;
+  IngestArgs ingest;
+  LsArgs ls;
+  StatArgs stat;
+  CatArgs cat;
+  RestoreArgs restore;
+  VerifyArgs verify;
+  FsckArgs fsck;
+  KeyExportArgs key_export;
+  std::string shell;
+};
+
+void AddGlobals(CLI::App& app, Globals& globals) {
+  app.add_option("--vault", globals.vault, "The vault's directory")->envname("HOLDFAST_VAULT");
+  app.add_option("--key", globals.key, "The key file")->envname("HOLDFAST_KEY");
+  app.add_option("--passphrase-file", globals.passphrase_file,
+                 "File whose first line is the key file's passphrase (else it is asked for)");
+  app.add_flag("--json", globals.json, "JSON lines on stdout instead of text");
+  app.add_flag("--quiet", globals.quiet, "No progress on stderr");
+}
+
+void AddInit(CLI::App& app, Args& args) {
+  CLI::App* verb = app.add_subcommand("init", "Make a vault in a directory");
+  verb->add_option("DIR", args.init.dir, "An empty or new directory")->required();
+  verb->add_option("--node", args.init.nodes,
+                   "Directory on a disk of its own that holds chunks; repeat for more disks");
+  verb->add_option("--replicas", args.init.replicas,
+                   "Copies of every chunk, on different disks (default: 2 with two or more disks)");
+  verb->add_option("--chunk-size", args.init.chunk_size,
+                   "Average chunk, a power of two from 64KiB to 4MiB; leave alone unless most "
+                   "files are far smaller or larger than photographs")
+      ->capture_default_str();
+  verb->add_flag("--passphrase", args.init.passphrase, "Ask for a passphrase to wrap a new key file");
+  verb->footer("Makes the key file named by --key if it is not there.");
+}
+
+void AddIngest(CLI::App& app, Args& args) {
+  CLI::App* verb = app.add_subcommand("ingest", "Store files and directories in a collection");
+  verb->add_option("SRC", args.ingest.sources,
+                   "Files or directories; names as `cp -r` gives them: SRC/. leaves SRC's own "
+                   "name out")
+      ->required();
+  verb->add_option("--to", args.ingest.collection, "The collection; made if it is not there")
+      ->required();
+  verb->add_option("--digests", args.ingest.digests, "Which digests to record; sha256 always is")
+      ->capture_default_str();
+  verb->add_option("--engine", args.ingest.engine, "Where cuts and digests are computed")
+      ->check(CLI::IsMember({"auto", "cpu"}))
+      ->capture_default_str();
+  verb->add_option("--threads", args.ingest.threads, "Worker threads (default: one per core)")
+      ->check(CLI::Range(0, 256));
+  verb->footer(
+      "What is there already, under this or another name, is not stored again. Run it again to\n"
+      "finish after an interruption. With --json a line per object comes after it is durable.");
+}
+
+void AddReaders(CLI::App& app, Args& args) {
+  CLI::App* ls = app.add_subcommand("ls", "List collections, or the objects of one");
+  ls->add_option("COLLECTION[/PREFIX]", args.ls.path, "PREFIX is matched byte by byte");
+  ls->add_flag("-l", args.ls.long_format, "Kind, size, versions, mtime, SHA-256, SHA-1, MD5, name");
+  ls->add_flag("-0", args.ls.nul, "End names in NUL instead of a newline");
+
+  CLI::App* stat = app.add_subcommand("stat", "Show all that is known of one object");
+  stat->add_option("COLLECTION/NAME", args.stat.path)->required();
+
+  CLI::App* cat = app.add_subcommand("cat", "Write an object's bytes to stdout");
+  cat->add_option("COLLECTION/NAME", args.cat.path)->required();
+  cat->add_option("--range", args.cat.range, "A-B: the first and last byte, from 0; A- to the end");
+
+  CLI::App* restore = app.add_subcommand("restore", "Write objects back as files");
+  restore->add_option("COLLECTION[/PREFIX]", args.restore.path, "PREFIX is whole path components")
+      ->required();
+  restore->add_option("--to", args.restore.to, "Directory to write into; existing files are kept")
+      ->required();
+  restore->add_option("--threads", args.restore.threads)->check(CLI::Range(0, 256));
+}
+
+void AddCheckers(CLI::App& app, Args& args) {
+  CLI::App* verify = app.add_subcommand("verify", "Read every copy back, decrypt, compare digests");
+  verify->add_option("COLLECTION[/PREFIX]", args.verify.path, "Default: the whole vault");
+  verify->add_option("--threads", args.verify.threads)->check(CLI::Range(0, 256));
+  verify->footer("Exit 5 names every damaged object; with a good copy left it still restores.");
+
+  app.add_subcommand("status", "Is everything safe? One screen");
+
+  CLI::App* fsck = app.add_subcommand("fsck", "Check the structure of catalogue and logs");
+  fsck->add_flag("--rebuild-catalogue", args.fsck.rebuild_catalogue,
+                 "Make the catalogue anew from the commit records on the nodes");
+
+  CLI::App* key = app.add_subcommand("key", "Work with key files");
+  key->require_subcommand(1);
+  CLI::App* key_export = key->add_subcommand("export", "Make a key file that can do less");
+  key_export->add_flag("--ingest-only", args.key_export.ingest_only,
+                       "It ingests, deduplicates and lists names; it cannot read content");
+  key_export->add_option("--out", args.key_export.out, "The new file")->required();
+  key_export->add_flag("--passphrase", args.key_export.passphrase, "Wrap it under a passphrase");
+
+  CLI::App* completion = app.add_subcommand("completion", "Print a shell completion script");
+  completion->add_option("SHELL", args.shell)->required()->check(CLI::IsMember({"bash", "zsh"}));
+  completion->footer("source <(holdfast completion bash)");
+}
+
+int Dispatch(const CLI::App& app, const Args& args) {
+  const std::string verb = app.get_subcommands().front()->get_name();
+  if (verb == "init") return RunInit(args.globals, args.init);
+  if (verb == "ingest") return RunIngest(args.globals, args.ingest);
+  if (verb == "ls") return RunLs(args.globals, args.ls);
+  if (verb == "stat") return RunStat(args.globals, args.stat);
+  if (verb == "cat") return RunCat(args.globals, args.cat);
+  if (verb == "restore") return RunRestore(args.globals, args.restore);
+  if (verb == "verify") return RunVerify(args.globals, args.verify);
+  if (verb == "status") return RunStatus(args.globals);
+  if (verb == "fsck") return RunFsck(args.globals, args.fsck);
+  if (verb == "key") return RunKeyExport(args.globals, args.key_export);
+  return RunCompletion(app, args.shell);
+}
+
+int Main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // `cat | head` ends with an error from write, not mid-way.
+  Args args;
+  CLI::App app(kDescription, "holdfast");
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  app.fallthrough();
+  AddGlobals(app, args.globals);
+  AddInit(app, args);
+  AddIngest(app, args);
+  AddReaders(app, args);
+  AddCheckers(app, args);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+    std::string message = error.what();
+    return Fail(message.substr(0, message.find('\n')) + " (see `holdfast --help`)", kExitUsage);
+  }
+  return Dispatch(app, args);
+}
+
+}  // namespace
+}  // namespace holdfast::cli
+
+int main(int argc, char** argv) { return holdfast::cli::Main(argc, argv); }

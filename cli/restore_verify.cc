@@ -1,0 +1,163 @@
+// restore and verify: reading everything back.
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "client/restore.h"
+#include "client/verify.h"
+#include "common/base/text.h"
+
+namespace holdfast::cli {
+namespace {
+
+double SecondsSince(int64_t start_nanos) {
+  return static_cast<double>(SystemClock().MonotonicNanos() - start_nanos) / 1e9;
+}
+
+class PrintingRestore : public RestoreObserver {
+ public:
+  explicit PrintingRestore(bool json) : json_(json) {}
+  void OnError(const std::string& name, const Status& status) override {
+    std::fprintf(stderr, "holdfast: %s: %s\n", Printable(name).c_str(),
+                 Printable(Message(status)).c_str());
+    if (!json_) return;
+    Json line;
+    line["type"] = "error";
+    SetName(line, "name", name);
+    line["message"] = Printable(Message(status));
+    PrintJson(line);
+  }
+
+ private:
+  bool json_;
+};
+
+class PrintingVerify : public VerifyObserver {
+ public:
+  explicit PrintingVerify(bool json) : json_(json) {}
+
+  void OnObjectError(const std::string& collection, const std::string& name, bool lost,
+                     const Status& status) override {
+    std::fprintf(stderr, "holdfast: %s: %s: %s\n", Printable(collection + "/" + name).c_str(),
+                 lost ? "LOST" : "damaged, restores from another copy",
+                 Printable(Message(status)).c_str());
+    if (!json_) return;
+    Json line;
+    line["type"] = "damage";
+    SetName(line, "collection", collection);
+    SetName(line, "name", name);
+    line["lost"] = lost;
+    line["message"] = Printable(Message(status));
+    PrintJson(line);
+  }
+
+  void OnFinding(const proto::Finding& finding) override {
+    std::fprintf(stderr, "holdfast: %s: %s\n", FindingClassName(finding.class_()),
+                 Printable(finding.text()).c_str());
+    if (json_) PrintJson(FindingJson(finding));
+  }
+
+ private:
+  bool json_;
+};
+
+void PrintRestoreSummary(const RestoreSummary& s, bool json) {
+  double seconds = static_cast<double>(s.nanos) / 1e9;
+  if (json) {
+    PrintJson(Json{{"type", "summary"},
+                   {"files", s.files},
+                   {"directories", s.directories},
+                   {"symlinks", s.symlinks},
+                   {"hard_links", s.hard_links},
+                   {"bytes", s.bytes},
+                   {"seconds", seconds},
+                   {"errors", s.errors}});
+    return;
+  }
+  double rate = seconds > 0 ? static_cast<double>(s.bytes) / seconds : 0;
+  std::printf("%s files, %s directories, %s symbolic links, %s hard links restored\n",
+              FormatCount(s.files).c_str(), FormatCount(s.directories).c_str(),
+              FormatCount(s.symlinks).c_str(), FormatCount(s.hard_links).c_str());
+  std::printf("%s in %s, %s/s\n", FormatBytes(s.bytes).c_str(), FormatSeconds(seconds).c_str(),
+              FormatBytes(static_cast<uint64_t>(rate)).c_str());
+  if (s.errors > 0) {
+    std::printf("%s could NOT be restored; they are named above\n", FormatCount(s.errors).c_str());
+  }
+}
+
+void PrintVerifySummary(const VerifySummary& s, bool json) {
+  double seconds = static_cast<double>(s.nanos) / 1e9;
+  if (json) {
+    PrintJson(Json{{"type", "summary"},
+                   {"objects", s.objects},
+                   {"versions", s.versions},
+                   {"bytes", s.bytes},
+                   {"stored_bytes", s.stored_bytes},
+                   {"damaged", s.damaged},
+                   {"lost", s.lost},
+                   {"findings", s.findings},
+                   {"seconds", seconds}});
+    return;
+  }
+  double rate = seconds > 0 ? static_cast<double>(s.bytes) / seconds : 0;
+  std::printf("%s objects (%s versions), %s decrypted and re-hashed in %s, %s/s\n",
+              FormatCount(s.objects).c_str(), FormatCount(s.versions).c_str(),
+              FormatBytes(s.bytes).c_str(), FormatSeconds(seconds).c_str(),
+              FormatBytes(static_cast<uint64_t>(rate)).c_str());
+  if (s.damaged == 0 && s.findings == 0) {
+    std::printf("Every byte of every copy is as it was stored.\n");
+    return;
+  }
+  std::printf("DAMAGE: %s object versions, %s of them lost; %s findings elsewhere; named above\n",
+              FormatCount(s.damaged).c_str(), FormatCount(s.lost).c_str(),
+              FormatCount(s.findings).c_str());
+}
+
+}  // namespace
+
+int RunRestore(const Globals& globals, const RestoreArgs& args) {
+  int exit_code = 0;
+  auto vault = OpenVault(globals, &exit_code);
+  if (!vault) return exit_code;
+  ObjectPath path = SplitPath(args.path);
+  RestoreOptions options{path.collection, path.name, args.to, args.threads};
+  PrintingRestore observer(globals.json);
+  RestoreProgress progress;
+  int64_t start = SystemClock().MonotonicNanos();
+  StatusOr<RestoreSummary> summary = absl::UnknownError("");
+  {
+    ProgressLine line(!globals.quiet, [&] {
+      return FormatCount(progress.files_done) + " of " + FormatCount(progress.objects_total) +
+             " objects · " + RateAndEta(progress.bytes_done, 0, false, SecondsSince(start));
+    });
+    summary = Restore(vault->vault(), options, observer, &progress);
+  }
+  if (!summary.ok()) return Fail(summary.status());
+  PrintRestoreSummary(*summary, globals.json);
+  if (summary->integrity_errors > 0) return kExitIntegrity;
+  return summary->errors > 0 ? kExitSomeSourcesFailed : kExitOk;
+}
+
+int RunVerify(const Globals& globals, const VerifyArgs& args) {
+  int exit_code = 0;
+  auto vault = OpenVault(globals, &exit_code);
+  if (!vault) return exit_code;
+  ObjectPath path = SplitPath(args.path);
+  VerifyOptions options{path.collection, path.name, args.threads};
+  PrintingVerify observer(globals.json);
+  VerifyProgress progress;
+  int64_t start = SystemClock().MonotonicNanos();
+  StatusOr<VerifySummary> summary = absl::UnknownError("");
+  {
+    ProgressLine line(!globals.quiet, [&] {
+      return FormatCount(progress.objects_done) + " of " + FormatCount(progress.objects_total) +
+             " objects · " + RateAndEta(progress.bytes_done, 0, false, SecondsSince(start));
+    });
+    summary = Verify(vault->vault(), options, observer, &progress);
+  }
+  if (!summary.ok()) return Fail(summary.status());
+  PrintVerifySummary(*summary, globals.json);
+  return summary->damaged > 0 || summary->findings > 0 ? kExitIntegrity : kExitOk;
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,261 @@
+// status ("is everything safe?") and fsck (offline structure check).
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "common/base/text.h"
+#include "common/rpc/methods.h"
+
+namespace holdfast::cli {
+namespace {
+
+template <class Reply, class Request>
+StatusOr<Reply> Call(EmbeddedVault& vault, const std::string& address, uint16_t method,
+                     const Request& request) {
+  ASSIGN_OR_RETURN(RpcMessage reply, CallAndWait(vault.vault().transport(), address,
+                                                 MakeMessage(method, request)));
+  return ParseHead<Reply>(reply);
+}
+
+bool IsDamage(const proto::Finding& finding) { return finding.class_() != proto::Finding::NOTE; }
+
+struct NodeReport {
+  EmbeddedVault::NodeState state;
+  StatusOr<proto::NodeStatusReply> reply = absl::UnknownError("");
+  bool healthy() const {
+    if (!reply.ok()) return false;
+    for (const auto& finding : reply->findings()) {
+      if (IsDamage(finding)) return false;
+    }
+    return true;
+  }
+};
+
+std::vector<NodeReport> AskNodes(EmbeddedVault& vault) {
+  std::vector<NodeReport> reports;
+  for (const auto& state : vault.nodes()) {
+    NodeReport report{state};
+    report.reply = !state.open_status.ok()
+                       ? StatusOr<proto::NodeStatusReply>(state.open_status)
+                       : Call<proto::NodeStatusReply>(vault, NodeAddress(state.number),
+                                                      rpc::kNodeStatus, proto::NodeStatusRequest());
+    reports.push_back(std::move(report));
+  }
+  return reports;
+}
+
+Json NodeJson(const NodeReport& node) {
+  Json json;
+  json["node"] = node.state.number;
+  SetName(json, "path", node.state.path);
+  json["ok"] = node.healthy();
+  if (!node.reply.ok()) {
+    json["message"] = Printable(Message(node.reply.status()));
+    return json;
+  }
+  json["free_bytes"] = node.reply->free_bytes();
+  json["total_bytes"] = node.reply->total_bytes();
+  json["segments"] = node.reply->segments();
+  json["log_bytes"] = node.reply->log_bytes();
+  json["read_only"] = node.reply->read_only();
+  json["findings"] = Json::array();
+  for (const auto& finding : node.reply->findings()) json["findings"].push_back(FindingJson(finding));
+  return json;
+}
+
+void PrintNode(const NodeReport& node) {
+  if (!node.reply.ok()) {
+    std::printf("  node %u  %s  AWAY: %s\n", node.state.number, Printable(node.state.path).c_str(),
+                Printable(Message(node.reply.status())).c_str());
+    return;
+  }
+  const auto& r = *node.reply;
+  std::printf("  node %u  %s  %s in %s segments, %s free of %s%s\n", node.state.number,
+              Printable(node.state.path).c_str(), FormatBytes(r.log_bytes()).c_str(),
+              FormatCount(r.segments()).c_str(), FormatBytes(r.free_bytes()).c_str(),
+              FormatBytes(r.total_bytes()).c_str(), r.read_only() ? "  READ ONLY: disk nearly full" : "");
+  for (const auto& finding : r.findings()) {
+    std::printf("          %s: %s\n", FindingClassName(finding.class_()),
+                Printable(finding.text()).c_str());
+  }
+}
+
+void PrintStatus(EmbeddedVault& vault, const proto::VaultStatusReply& status,
+                 const std::vector<NodeReport>& nodes, bool ok) {
+  const VaultFile& file = vault.file();
+  std::printf("%s\n", ok ? "Everything that was acknowledged is where it belongs."
+                         : "NOT EVERYTHING IS WELL: see below, then run `holdfast verify`.");
+  std::printf("  %s objects (%s versions) in %s collections, %s commits\n",
+              FormatCount(status.objects()).c_str(), FormatCount(status.versions()).c_str(),
+              FormatCount(status.collections()).c_str(), FormatCount(status.commits()).c_str());
+  std::printf("  %u cop%s of every chunk on %zu node%s; chunks of about %s\n", file.replicas,
+              file.replicas == 1 ? "y" : "ies", file.nodes.size(),
+              file.nodes.size() == 1 ? "" : "s", FormatBytes(file.chunk_size).c_str());
+  if (file.replicas == 1) std::printf("  One copy only: a lost disk loses data.\n");
+  if (status.last_commit_nanos() != 0) {
+    std::printf("  last commit %s\n",
+                FormatTime(status.last_commit_nanos() / 1'000'000'000,
+                           static_cast<uint32_t>(status.last_commit_nanos() % 1'000'000'000))
+                    .c_str());
+  }
+  for (const NodeReport& node : nodes) PrintNode(node);
+  std::printf("  `verify` reads every byte; this looked at structure only.\n");
+}
+
+// Shows findings as they come and counts the damage among them.
+class FindingCounter {
+ public:
+  explicit FindingCounter(bool json) : json_(json) {}
+  template <class Findings>
+  void Take(const Findings& findings) {
+    for (const proto::Finding& finding : findings) {
+      damage_ += IsDamage(finding);
+      std::fprintf(stderr, "holdfast: %s: %s\n", FindingClassName(finding.class_()),
+                   Printable(finding.text()).c_str());
+      if (json_) PrintJson(FindingJson(finding));
+    }
+  }
+  void Away(const EmbeddedVault::NodeState& node) {
+    ++damage_;
+    std::fprintf(stderr, "holdfast: node %u is away: not checked\n", node.number);
+  }
+  uint64_t damage() const { return damage_; }
+
+ private:
+  bool json_;
+  uint64_t damage_ = 0;
+};
+
+struct FsckTotals {
+  uint64_t rows = 0, records = 0, bytes = 0;
+};
+
+Status CheckCatalogue(EmbeddedVault& vault, FindingCounter& counter, FsckTotals& totals) {
+  proto::CheckCatalogueRequest request;
+  do {
+    ASSIGN_OR_RETURN(auto reply, Call<proto::CheckCatalogueReply>(vault, kCoordinatorAddress,
+                                                                  rpc::kCheckCatalogue, request));
+    counter.Take(reply.findings());
+    totals.rows += reply.rows();
+    request.set_cursor(reply.cursor());
+  } while (!request.cursor().empty());
+  return absl::OkStatus();
+}
+
+Status CheckNode(EmbeddedVault& vault, uint32_t node, FindingCounter& counter, FsckTotals& totals) {
+  proto::NodeCheckSegmentRequest request;
+  do {
+    ASSIGN_OR_RETURN(auto reply, Call<proto::NodeCheckSegmentReply>(
+                                     vault, NodeAddress(node), rpc::kNodeCheckSegment, request));
+    counter.Take(reply.findings());
+    totals.records += reply.records();
+    totals.bytes += reply.bytes();
+    request.set_segment_number(reply.next_segment_number());
+  } while (request.segment_number() != 0);
+  return absl::OkStatus();
+}
+
+int Rebuild(const Globals& globals) {
+  auto key = LoadKey(globals);
+  if (!key.ok()) return Fail(key.status());
+  OpenError error;
+  auto report = EmbeddedVault::Rebuild(globals.vault, *key, &error);
+  if (!report.ok()) {
+    return error.exit_code != 0 ? Fail(Message(error.status), error.exit_code)
+                                : Fail(report.status());
+  }
+  for (uint64_t number : report->missing_commits) {
+    std::fprintf(stderr, "holdfast: commit %llu is on no node: what it acknowledged is not listed\n",
+                 static_cast<unsigned long long>(number));
+  }
+  if (globals.json) {
+    PrintJson(Json{{"type", "rebuild"},
+                   {"commits", report->commits},
+                   {"objects", report->objects},
+                   {"missing_commits", report->missing_commits}});
+  } else {
+    std::printf("Catalogue rebuilt from the nodes: %s commits, %s object versions.\n",
+                FormatCount(report->commits).c_str(), FormatCount(report->objects).c_str());
+    std::printf("The old one is kept as catalogue.damaged; delete it when you are satisfied.\n");
+  }
+  return report->missing_commits.empty() ? kExitOk : kExitIntegrity;
+}
+
+}  // namespace
+
+int RunStatus(const Globals& globals) {
+  int exit_code = 0;
+  auto vault = OpenVault(globals, &exit_code);
+  if (!vault) return exit_code;
+  auto status = Call<proto::VaultStatusReply>(*vault, kCoordinatorAddress, rpc::kVaultStatus,
+                                              proto::VaultStatusRequest());
+  if (!status.ok()) return Fail(status.status());
+  std::vector<NodeReport> nodes = AskNodes(*vault);
+  bool ok = true;
+  uint64_t log_bytes = 0;
+  Json node_list = Json::array();
+  for (const NodeReport& node : nodes) {
+    ok = ok && node.healthy();
+    if (node.reply.ok()) log_bytes += node.reply->log_bytes();
+    node_list.push_back(NodeJson(node));
+  }
+  if (globals.json) {
+    PrintJson(Json{{"type", "status"},
+                   {"ok", ok},
+                   {"collections", status->collections()},
+                   {"objects", status->objects()},
+                   {"versions", status->versions()},
+                   {"commits", status->commits()},
+                   {"epoch", status->epoch()},
+                   {"replicas", vault->file().replicas},
+                   {"chunk_size", vault->file().chunk_size},
+                   {"log_bytes", log_bytes},
+                   {"nodes", node_list}});
+  } else {
+    PrintStatus(*vault, *status, nodes, ok);
+  }
+  return ok ? kExitOk : kExitIntegrity;
+}
+
+int RunFsck(const Globals& globals, const FsckArgs& args) {
+  if (args.rebuild_catalogue) {
+    // Open's own checks come first, so that a missing vault or key says the same as elsewhere.
+    auto there = ReadVaultFile(PosixFs(), globals.vault);
+    if (!there.ok() && !absl::IsDataLoss(there.status())) {
+      int exit_code = 0;
+      (void)OpenVault(globals, &exit_code);
+      return exit_code;
+    }
+    return Rebuild(globals);
+  }
+  int exit_code = 0;
+  auto vault = OpenVault(globals, &exit_code);
+  if (!vault) return exit_code;
+  FindingCounter counter(globals.json);
+  FsckTotals totals;
+  Status status = CheckCatalogue(*vault, counter, totals);
+  for (const auto& node : vault->nodes()) {
+    if (!status.ok()) break;
+    if (!node.open_status.ok()) {
+      counter.Away(node);
+      continue;
+    }
+    status = CheckNode(*vault, node.number, counter, totals);
+  }
+  if (!status.ok()) return Fail(status);
+  if (globals.json) {
+    PrintJson(Json{{"type", "summary"},
+                   {"rows", totals.rows},
+                   {"records", totals.records},
+                   {"bytes", totals.bytes},
+                   {"damage", counter.damage()}});
+  } else {
+    std::printf("%s catalogue rows, %s records in %s of log: %s\n",
+                FormatCount(totals.rows).c_str(), FormatCount(totals.records).c_str(),
+                FormatBytes(totals.bytes).c_str(),
+                counter.damage() == 0 ? "clean" : "DAMAGED, as named above");
+  }
+  return counter.damage() == 0 ? kExitOk : kExitIntegrity;
+}
+
+}  // namespace holdfast::cli

@@ -1,0 +1,242 @@
+#include "tests/sim/sim_vault.h"
+
+#define OPENSSL_SUPPRESS_DEPRECATED  // RAND_set_rand_method: the one way to fix ECDSA's nonces.
+#include <openssl/rand.h>
+
+#include "common/rpc/methods.h"
+
+namespace holdfast::sim {
+namespace {
+
+// A Kv that stops with the power.
+class PoweredKv : public Kv {
+ public:
+  PoweredKv(std::unique_ptr<Kv> kv, PowerSupply& power) : kv_(std::move(kv)), power_(power) {}
+  StatusOr<std::optional<std::string>> Get(std::string_view key) override {
+    if (!power_.on()) return Off();
+    return kv_->Get(key);
+  }
+  StatusOr<std::vector<std::optional<std::string>>> MultiGet(
+      const std::vector<std::string>& keys) override {
+    if (!power_.on()) return Off();
+    return kv_->MultiGet(keys);
+  }
+  Status Write(const KvBatch& batch, bool sync) override {
+    if (!power_.Step()) return Off();
+    RETURN_IF_ERROR(kv_->Write(batch, sync));
+    return power_.Step() ? absl::OkStatus() : Off();  // Done, and nobody hears of it.
+  }
+  Status Flush() override {
+    if (!power_.Step()) return Off();
+    return kv_->Flush();
+  }
+  Status Scan(std::string_view start, std::string_view end,
+              const std::function<bool(std::string_view, std::string_view)>& visit) override {
+    if (!power_.on()) return Off();
+    return kv_->Scan(start, end, visit);
+  }
+  Status VerifyAll() override { return power_.on() ? kv_->VerifyAll() : Off(); }
+
+ private:
+  static Status Off() { return absl::UnavailableError("the power is off"); }
+  std::unique_ptr<Kv> kv_;
+  PowerSupply& power_;
+};
+
+SimRng& OpenSslRng() {
+  static SimRng rng(1);
+  return rng;
+}
+
+int FillFromSeed(unsigned char* out, int n) {
+  OpenSslRng().Fill({out, static_cast<size_t>(n)});
+  return 1;
+}
+
+}  // namespace
+
+void SeedOpenSsl(uint64_t seed) {
+  OpenSslRng() = SimRng(seed);
+  static RAND_METHOD method = [] {
+    RAND_METHOD m{};
+    m.bytes = FillFromSeed;
+    m.pseudorand = FillFromSeed;
+    m.status = [] { return 1; };
+    return m;
+  }();
+  RAND_set_rand_method(&method);
+}
+
+bool PowerSupply::Step() {
+  if (++kv_steps_ >= kv_cut_at_ && fs_.powered()) fs_.PowerCut();
+  return fs_.powered();
+}
+
+void PowerSupply::CutAfter(uint64_t after) {
+  // Half of the cuts are placed on the files' clock and half on the catalogue's and index's.
+  kv_cut_at_ = after % 2 ? kv_steps_ + after / 4 + 1 : UINT64_MAX;
+  if (after % 2 == 0) fs_.CutPowerAt(fs_.operations() + after);
+}
+
+SimVault::SimVault(uint64_t seed, const SimOptions& options)
+    : options_(options), rng_(seed), fs_(seed), power_(fs_), loop_(clock_, rng_) {
+  SeedOpenSsl(seed);
+  Status status = Format();
+  if (!status.ok()) {
+    std::fprintf(stderr, "format: %s\n", Message(status).c_str());
+    std::abort();
+  }
+}
+
+SimVault::~SimVault() { loop_.Clear(); }
+
+NodeOptions SimVault::node_options(size_t i) const {
+  NodeOptions options;
+  options.dir = "/node-" + std::to_string(i);
+  options.vault = key_.vault;
+  options.node = map_.nodes[i].id;
+  options.node_number = static_cast<uint32_t>(i);
+  options.segment_bytes = options_.segment_bytes;
+  options.batch_bytes = options_.batch_bytes;
+  return options;
+}
+
+CoordinatorOptions SimVault::coordinator_options() const {
+  return {key_.vault, key_.domain, DeriveCatalogueKeys(key_.catalogue_key), map_};
+}
+
+Status SimVault::Format() {
+  ASSIGN_OR_RETURN(key_, GenerateKeyFile(rng_, rng_.NewId<VaultId>()));
+  map_.replicas = options_.replicas;
+  for (uint32_t i = 0; i < options_.nodes; ++i) {
+    MapNode node;
+    node.number = i;
+    node.id = rng_.NewId<NodeId>();
+    node.failure_domain = "disk" + std::to_string(i);
+    map_.nodes.push_back(node);
+    index_disks_.push_back(std::make_unique<MemKvDisk>());
+  }
+  ComputePlacement(map_);
+  for (uint32_t i = 0; i < options_.nodes; ++i) {
+    RETURN_IF_ERROR(Node::Format(node_options(i), fs_, rng_));
+  }
+  auto catalogue = OpenMemKv(catalogue_disk_, true);
+  return Coordinator::Format(coordinator_options(), *catalogue, clock_);
+}
+
+Status SimVault::OpenNodes() {
+  SimNetworkOptions network;
+  network.drop = options_.drop;
+  network.duplicate = options_.duplicate;
+  transport_ = NewSimTransport(loop_, rng_, network);
+  for (size_t i = 0; i < options_.nodes; ++i) {
+    Loop& channel = loop_.NewChannel();
+    MemKvDisk* disk = index_disks_[i].get();
+    NodeEnv env{fs_, clock_, rng_, channel, loop_.executor(),
+                [this, disk](bool) -> StatusOr<std::unique_ptr<Kv>> {
+                  return std::make_unique<PoweredKv>(OpenMemKv(*disk, false), power_);
+                },
+                [disk] {
+                  disk->Wipe();
+                  return absl::OkStatus();
+                }};
+    ASSIGN_OR_RETURN(auto node, Node::Open(node_options(i), env));
+    nodes_.push_back(std::move(node));
+    transport_->Attach(NodeAddress(static_cast<uint32_t>(i)), *nodes_.back(), channel);
+  }
+  return absl::OkStatus();
+}
+
+Status SimVault::Open() {
+  RETURN_IF_ERROR(OpenNodes());
+  catalogue_ = std::make_unique<PoweredKv>(OpenMemKv(catalogue_disk_, true), power_);
+  Loop& channel = loop_.NewChannel();
+  CoordinatorEnv env{clock_, rng_, channel, *transport_, *catalogue_};
+  ASSIGN_OR_RETURN(coordinator_, Coordinator::Open(coordinator_options(), env));
+  transport_->Attach(kCoordinatorAddress, *coordinator_, channel);
+  VaultParams params{key_.domain, options_.chunk_size};
+  vault_ = std::make_unique<Vault>(*transport_, key_, params, clock_, rng_);
+  return absl::OkStatus();
+}
+
+Status SimVault::Close() {
+  Status result;
+  for (auto& node : nodes_) {
+    bool done = false;
+    node->Close([&](Status status) {
+      if (result.ok()) result = status;
+      done = true;
+    });
+    loop_.RunUntil([&] { return done; });
+  }
+  if (catalogue_ && result.ok()) result = catalogue_->Flush();
+  loop_.Clear();
+  vault_.reset();
+  coordinator_.reset();
+  nodes_.clear();
+  catalogue_.reset();
+  transport_.reset();
+  return result;
+}
+
+void SimVault::CrashAndReboot() {
+  if (power_.on()) fs_.PowerCut();
+  loop_.Clear();
+  vault_.reset();
+  coordinator_.reset();
+  nodes_.clear();
+  catalogue_.reset();
+  transport_.reset();
+  loop_.Clear();
+  fs_.Reboot();
+  catalogue_disk_.Crash(rng_);
+  for (auto& disk : index_disks_) disk->Crash(rng_);
+  power_.CutAfter(uint64_t{1} << 40);
+}
+
+Status SimVault::RebuildCatalogue() {
+  catalogue_disk_.Wipe();
+  RETURN_IF_ERROR(OpenNodes());
+  {
+    auto catalogue = OpenMemKv(catalogue_disk_, true);
+    CoordinatorEnv env{clock_, rng_, loop_.NewChannel(), *transport_, *catalogue};
+    ASSIGN_OR_RETURN(RebuildReport report, holdfast::RebuildCatalogue(coordinator_options(), env));
+    if (!report.missing_commits.empty()) return absl::DataLossError("commits are missing");
+    RETURN_IF_ERROR(catalogue->Flush());
+  }
+  return Close();
+}
+
+StatusOr<std::vector<std::string>> SimVault::Damage() {
+  std::vector<std::string> damage;
+  auto take = [&](const auto& findings) {
+    for (const proto::Finding& finding : findings) {
+      if (finding.class_() != proto::Finding::NOTE) damage.push_back(finding.text());
+    }
+  };
+  proto::CheckCatalogueRequest catalogue_request;
+  do {
+    ASSIGN_OR_RETURN(RpcMessage reply,
+                     CallAndWait(*transport_, kCoordinatorAddress,
+                                 MakeMessage(rpc::kCheckCatalogue, catalogue_request)));
+    ASSIGN_OR_RETURN(auto head, ParseHead<proto::CheckCatalogueReply>(reply));
+    take(head.findings());
+    catalogue_request.set_cursor(head.cursor());
+  } while (!catalogue_request.cursor().empty());
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    take(nodes_[i]->findings());
+    proto::NodeCheckSegmentRequest request;
+    request.set_all_payloads(true);
+    do {
+      ASSIGN_OR_RETURN(RpcMessage reply,
+                       CallAndWait(*transport_, NodeAddress(static_cast<uint32_t>(i)),
+                                   MakeMessage(rpc::kNodeCheckSegment, request)));
+      ASSIGN_OR_RETURN(auto head, ParseHead<proto::NodeCheckSegmentReply>(reply));
+      take(head.findings());
+      request.set_segment_number(head.next_segment_number());
+    } while (request.segment_number() != 0);
+  }
+  return damage;
+}
+
+}  // namespace holdfast::sim

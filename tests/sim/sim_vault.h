@@ -1,0 +1,92 @@
+// A whole vault in one thread: the real coordinator, nodes and client over simulated disks, network,
+// time and randomness. Everything follows from the seed, so that a failure replays exactly.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/vault.h"
+#include "common/base/loop.h"
+#include "common/io/sim_fs.h"
+#include "common/kv/mem_kv.h"
+#include "coordinator/coordinator.h"
+#include "node/node.h"
+
+namespace holdfast::sim {
+
+// Counts the operations that reach any simulated disk, and cuts the power at a chosen one.
+class PowerSupply {
+ public:
+  explicit PowerSupply(SimFs& fs) : fs_(fs) {}
+  // Called before an operation of a Kv. False: the power is off.
+  bool Step();
+  uint64_t steps() const { return kv_steps_ + fs_.operations(); }
+  // The power fails `after` operations from now, wherever that is.
+  void CutAfter(uint64_t after);
+  bool on() const { return fs_.powered(); }
+
+ private:
+  SimFs& fs_;
+  uint64_t kv_steps_ = 0;
+  uint64_t kv_cut_at_ = UINT64_MAX;
+};
+
+struct SimOptions {
+  uint32_t nodes = 1;
+  uint32_t replicas = 1;
+  uint64_t segment_bytes = 1u << 20;
+  uint64_t batch_bytes = 128u << 10;
+  uint32_t chunk_size = 64u << 10;
+  double drop = 0, duplicate = 0;
+};
+
+class SimVault {
+ public:
+  SimVault(uint64_t seed, const SimOptions& options);
+  ~SimVault();
+
+  // Starts every service. After a power cut, call Reboot first.
+  Status Open();
+  Status Close();
+  // What a power cut does: memory is gone, disks keep what they keep.
+  void CrashAndReboot();
+  // Forgets the catalogue and makes it anew from the nodes' commit records.
+  Status RebuildCatalogue();
+
+  Vault& vault() { return *vault_; }
+  SimFs& fs() { return fs_; }
+  SimRng& rng() { return rng_; }
+  PowerSupply& power() { return power_; }
+  MemKvDisk& index_disk(size_t node) { return *index_disks_[node]; }
+  MemKvDisk& catalogue_disk() { return catalogue_disk_; }
+  // Damage that fsck and the nodes' own log check report, one line each.
+  StatusOr<std::vector<std::string>> Damage();
+
+ private:
+  Status Format();
+  Status OpenNodes();
+  NodeOptions node_options(size_t i) const;
+  CoordinatorOptions coordinator_options() const;
+
+  SimOptions options_;
+  SimRng rng_;
+  SimClock clock_;
+  SimFs fs_;
+  PowerSupply power_;
+  SimLoop loop_;
+  KeyFile key_;
+  ClusterMap map_;
+  std::vector<std::unique_ptr<MemKvDisk>> index_disks_;
+  MemKvDisk catalogue_disk_;
+  std::unique_ptr<Transport> transport_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::unique_ptr<Kv> catalogue_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<Vault> vault_;
+};
+
+// Makes OpenSSL's generator follow `seed` (keys and signatures then repeat too).
+void SeedOpenSsl(uint64_t seed);
+
+}  // namespace holdfast::sim
