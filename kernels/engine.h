@@ -9,7 +9,12 @@
 // chunks: all of `data` when `last`, else up to the last cut it could decide. `consumed` says how
 // far; the caller presents the rest again at the front of the object's next slice. A slice that is
 // not `last` must hold at least CutParams::max_size bytes, so that every call makes progress.
-// Object digests cover exactly the consumed bytes, in order.
+// Object digests cover exactly the consumed bytes, in order. Whether a slice is the last need not
+// be known while bytes are left: an empty last slice ends an object whose bytes are all consumed.
+//
+// Status. kInvalidArgument: a short slice that is not last, or no state; nothing was changed.
+// Objects can be slices of other batches in turn, but one object must not be in two batches, or
+// twice in one, at a time: its state has one owner.
 //
 // Thread safety: Submit may be called from several threads at once. The batch and all it points
 // to belong to the engine from Submit until `done` runs; `done` may run on any thread, also inside
@@ -74,13 +79,13 @@ struct Chunk {
 };
 
 struct Message {
-  std::span<const uint8_t> data;  // In; borrowed.
-  bool last = false;              // In: `data` reaches the end of the object.
+  std::span<const uint8_t> data;   // In; borrowed.
+  bool last = false;               // In: `data` reaches the end of the object.
   uint32_t digests = kAllDigests;  // In: which object digests to compute (DigestSet bits).
-  DigestState* state = nullptr;   // In and out; the caller's.
-  size_t consumed = 0;            // Out: bytes of `data` covered by `chunks`.
-  std::vector<Chunk> chunks;      // Out: in order. An empty object has no chunk.
-  Digests result;                 // Out, when `last`: the digests asked for.
+  DigestState* state = nullptr;    // In and out; the caller's, never null. Void after `last`.
+  size_t consumed = 0;             // Out: bytes of `data` covered by `chunks`.
+  std::vector<Chunk> chunks;       // Out: in order. An empty object has no chunk.
+  Digests result;                  // Out, when `last`: the digests asked for, the others zero.
 };
 
 struct Batch {
@@ -106,8 +111,7 @@ std::unique_ptr<Engine> MakePortableEngine(const EngineOptions& options);
 
 // Poly1305 (RFC 8439, 2.5) and SHA-256 of one message, in the calling thread; for re-checks of
 // single chunks. The fastest single-stream code at hand.
-std::array<uint8_t, 16> Poly1305(const std::array<uint8_t, 32>& key,
-                                 std::span<const uint8_t> data);
+std::array<uint8_t, 16> Poly1305(const std::array<uint8_t, 32>& key, std::span<const uint8_t> data);
 std::array<uint8_t, 32> Sha256(std::span<const uint8_t> data);
 
 // Takes more bytes into the object digests named in `digests`, and finishes them. Single stream;

@@ -1,6 +1,7 @@
 #include "kernels/cpu/object_digest.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/core/md5.h"
 #include "kernels/core/sha1.h"
@@ -76,6 +77,8 @@ std::array<uint8_t, 32> Sha256With(const StreamCode& code, std::span<const uint8
   RunPlan(code, plan, kSha256, state);
   return DigestBytes(state, kSha256).sha256;
 }
+
+static_assert(std::is_trivially_copyable_v<DigestState>);
 
 void DigestState::Reset() {
   *this = DigestState{};

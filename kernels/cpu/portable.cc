@@ -1,21 +1,28 @@
-// The portable engine: plain C++ and, where built in, OpenSSL's single-stream code.
+#include "kernels/cpu/portable.h"
+
+#include <cassert>
 #include <functional>
 #include <memory>
-#include <utility>
+#include <optional>
+#include <vector>
 
 #include "kernels/core/cut.h"
+#include "kernels/core/md5.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/object_digest.h"
 #include "kernels/cpu/scan.h"
-#include "kernels/cpu/stream.h"
-#include "kernels/engine.h"
 
 namespace holdfast::kernels {
 namespace {
 
 class PortableEngine final : public Engine {
  public:
-  explicit PortableEngine(const EngineOptions& options)
-      : options_(options), code_(BestStreamCode()) {}
+  PortableEngine(const EngineOptions& options, const StreamCode& code)
+      : options_(options), code_(code) {
+    // Multipliers that were never drawn would cut at every position.
+    assert(core::cut::ValidAverage(options.cut.avg_size));
+    assert(options.cut.prefilter_multiplier % 2 == 1 && options.cut.final_multiplier % 2 == 1);
+  }
 
   std::string_view name() const override { return "portable"; }
 
@@ -23,9 +30,17 @@ class PortableEngine final : public Engine {
     for (const Message& message : batch.messages) {
       if (!Acceptable(message)) return done(Status::kInvalidArgument);
     }
+    std::vector<BlockPlan> plans;
+    plans.reserve(batch.messages.size());
     for (Message& message : batch.messages) {
       CutAndIdentify(message);
-      DigestObject(message);
+      plans.emplace_back(*message.state, message.data.first(message.consumed), message.last);
+      // SHA from the SHA extensions beats lanes of four words; MD5 has no such instructions.
+      RunPlan(code_, plans.back(), DigestsToRun(message) & ~uint32_t{kMd5}, *message.state);
+    }
+    RunMd5(batch, plans);
+    for (Message& message : batch.messages) {
+      if (message.last) Conclude(message);
     }
     done(Status::kOk);
   }
@@ -51,18 +66,32 @@ class PortableEngine final : public Engine {
     }
   }
 
-  // Takes the consumed bytes into the object digests.
-  void DigestObject(Message& message) const {
-    DigestState& state = *message.state;
-    uint32_t digests = message.digests;
-    // SHA-256 of an object of one chunk is the chunk's, which is there already.
-    const bool one_chunk = message.last && state.length == 0 && message.chunks.size() == 1;
-    if (one_chunk) digests &= ~uint32_t{kSha256};
-    const BlockPlan plan(state, message.data.first(message.consumed), message.last);
-    RunPlan(code_, plan, digests, state);
-    if (!message.last) return;
-    message.result = DigestBytes(state, digests);
-    if (one_chunk && (message.digests & kSha256)) message.result.sha256 = message.chunks[0].sha256;
+  // SHA-256 of an object of one chunk is the chunk's, which is there already. The state counts
+  // what was consumed, so the object is one chunk if the state counts no more than that.
+  static bool IsOneChunk(const Message& message) {
+    return message.last && message.chunks.size() == 1 && message.state->length == message.consumed;
+  }
+
+  static uint32_t DigestsToRun(const Message& message) {
+    return IsOneChunk(message) ? message.digests & ~uint32_t{kSha256} : message.digests;
+  }
+
+  void RunMd5(Batch& batch, const std::vector<BlockPlan>& plans) const {
+    std::vector<LaneJob> jobs;
+    jobs.reserve(plans.size());
+    for (size_t i = 0; i < plans.size(); ++i) {
+      const Message& message = batch.messages[i];
+      if (!(message.digests & kMd5)) continue;
+      jobs.push_back({message.state->md5.data(), plans[i].runs(core::md5::kBigEndian)});
+    }
+    Md5InPortableLanes(jobs, code_.md5);
+  }
+
+  static void Conclude(Message& message) {
+    message.result = DigestBytes(*message.state, message.digests);
+    if (IsOneChunk(message) && (message.digests & kSha256)) {
+      message.result.sha256 = message.chunks[0].sha256;
+    }
   }
 
   const EngineOptions options_;
@@ -72,7 +101,11 @@ class PortableEngine final : public Engine {
 }  // namespace
 
 std::unique_ptr<Engine> MakePortableEngine(const EngineOptions& options) {
-  return std::make_unique<PortableEngine>(options);
+  return MakePortableEngine(options, BestStreamCode());
+}
+
+std::unique_ptr<Engine> MakePortableEngine(const EngineOptions& options, const StreamCode& code) {
+  return std::make_unique<PortableEngine>(options, code);
 }
 
 }  // namespace holdfast::kernels

@@ -34,16 +34,18 @@ size_t FirstPass(const CutParams& params, const uint8_t* data, size_t from, size
     return core::cut::Prefilter(k1, k0, LoadWord(data + i - 8)) &&
            Confirmed(params, data + i, threshold);
   };
-  // Sixteen positions share one branch; of 64 such groups one has a position that passes.
-  constexpr size_t kGroup = 16;
+  // The positions of a group share one branch; one group in 32 has a position that passes. Adding
+  // the results compiles to compare and add-with-carry, cheaper than or-ing them.
+  constexpr size_t kGroup = 32;
   size_t i = from;
   for (; i + kGroup <= to; i += kGroup) {
-    bool any = false;
-#pragma GCC unroll 16
+    uint64_t passes = 0;
+    HOLDFAST_UNROLL
     for (size_t j = 0; j < kGroup; ++j) {
-      any |= core::cut::Prefilter(k1, k0, LoadWord(data + i + j - 8));
+      passes += core::cut::Prefilter(k1, k0, LoadWord(data + i + j - 8));
     }
-    if (!any) [[likely]] continue;
+    if (passes == 0) [[likely]]
+      continue;
     for (size_t j = 0; j < kGroup; ++j) {
       if (pass(i + j)) return i + j;
     }
@@ -66,8 +68,8 @@ std::optional<size_t> FirstChunk(const CutParams& params, std::span<const uint8_
     size_t at = FirstPass(params, data.data(), min, strict_end,
                           core::cut::StrictThreshold(params.avg_size));
     if (at < strict_end) return at;
-    at = FirstPass(params, data.data(), strict_end, end,
-                   core::cut::LooseThreshold(params.avg_size));
+    at =
+        FirstPass(params, data.data(), strict_end, end, core::cut::LooseThreshold(params.avg_size));
     if (at < end) return at;
   }
   if (data.size() >= max) return max;

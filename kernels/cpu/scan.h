@@ -13,7 +13,6 @@ namespace holdfast::kernels {
 // The length of the chunk that starts at data[0]; nothing if it is not decided within `data`.
 // `data` is not empty; with `last` it reaches the end of the object, and the answer is always
 // there. With at least max_size bytes it is too.
-std::optional<size_t> FirstChunk(const CutParams& params, std::span<const uint8_t> data,
-                                 bool last);
+std::optional<size_t> FirstChunk(const CutParams& params, std::span<const uint8_t> data, bool last);
 
 }  // namespace holdfast::kernels

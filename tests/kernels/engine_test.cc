@@ -1,0 +1,216 @@
+// The engine's conformance: cuts and digests against oracles, whatever the batch and the slicing.
+// Run over every backend this build has.
+#include "kernels/engine.h"
+
+#include <atomic>
+#include <thread>
+
+#include "gtest/gtest.h"
+#include "kernels/cpu/portable.h"
+#include "tests/kernels/testing.h"
+
+namespace holdfast::kernels {
+namespace {
+
+using testing::Bytes;
+using testing::Object;
+
+struct Backend {
+  const char* name;
+  std::unique_ptr<Engine> (*make)(const EngineOptions& options);
+};
+
+class EngineTest : public ::testing::TestWithParam<Backend> {
+ protected:
+  const EngineOptions options_ = testing::TestOptions();
+  const std::unique_ptr<Engine> engine_ = GetParam().make(options_);
+
+  Status SubmitOne(Message message) {
+    Batch batch;
+    batch.messages.push_back(std::move(message));
+    std::optional<Status> status;
+    engine_->Submit(batch, [&](Status s) { status = s; });
+    return status.value();
+  }
+};
+
+TEST_P(EngineTest, PassesTheKnownAnswerTest) {
+  EXPECT_FALSE(engine_->name().empty());
+  for (const uint32_t avg : {64u << 10, 512u << 10}) {
+    const EngineOptions options = testing::TestOptions(avg);
+    EXPECT_TRUE(KnownAnswerTest(*GetParam().make(options), options));
+  }
+}
+
+TEST_P(EngineTest, EmptyBatchIsDone) {
+  Batch batch;
+  int calls = 0;
+  engine_->Submit(batch, [&](Status s) { calls += s == Status::kOk; });
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_P(EngineTest, EmptyObjectHasDigestsAndNoChunk) {
+  std::vector<Object> objects(3);
+  testing::RunObjects(*engine_, options_.cut, objects);
+  for (const Object& object : objects) {
+    EXPECT_TRUE(object.chunks.empty());
+    testing::ExpectRight(object, options_);
+  }
+}
+
+TEST_P(EngineTest, RefusesShortSlicesAndMissingStates) {
+  const Bytes bytes(options_.cut.max_size(), 1);
+  DigestState state;
+  state.Reset();
+  const std::span<const uint8_t> all = bytes;
+  EXPECT_EQ(SubmitOne({.data = all.first(all.size() - 1), .state = &state}),
+            Status::kInvalidArgument);
+  EXPECT_EQ(SubmitOne({.data = all, .last = true}), Status::kInvalidArgument);
+  EXPECT_EQ(SubmitOne({.data = all, .state = &state}), Status::kOk);
+}
+
+// One batch of all lengths where blocks, padding or chunks change, and each length alone.
+TEST_P(EngineTest, BoundaryLengths) {
+  const size_t min = options_.cut.min_size(), avg = options_.cut.avg_size;
+  const size_t max = options_.cut.max_size();
+  const Bytes paint = testing::Paint(max + 100);
+  std::vector<Object> objects;
+  const auto add = [&](size_t from, size_t to) {
+    for (size_t n = from; n <= to; ++n) {
+      objects.push_back({.bytes = std::span(paint).subspan(n % 31, n)});
+    }
+  };
+  add(0, 130);
+  add(183, 193);
+  for (const size_t middle : {size_t{256}, size_t{4096}, min, avg, max})
+    add(middle - 2, middle + 2);
+  testing::RunObjects(*engine_, options_.cut, objects);
+  for (const Object& object : objects) testing::ExpectRight(object, options_);
+  for (const Object& object : objects) {
+    std::vector<Object> alone{{.bytes = object.bytes}};
+    testing::RunObjects(*engine_, options_.cut, alone);
+    testing::ExpectRight(alone[0], options_);
+  }
+}
+
+TEST_P(EngineTest, AnyChoiceOfDigests) {
+  const Bytes bytes = testing::RandomBytes(300000, 2);
+  std::vector<Object> objects;
+  for (uint32_t digests = 0; digests <= kAllDigests; ++digests) {
+    objects.push_back({.bytes = std::span(bytes).first(1000), .digests = digests});
+    objects.push_back({.bytes = bytes, .digests = digests});
+  }
+  testing::RunObjects(*engine_, options_.cut, objects);
+  for (const Object& object : objects) testing::ExpectRight(object, options_);
+}
+
+TEST_P(EngineTest, AnySlicingGivesTheSame) {
+  const Bytes bytes = testing::RandomBytes(3 << 20, 3);
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937_64 rng(seed);
+    std::vector<Object> objects;
+    for (int i = 0; i < 3; ++i) {
+      objects.push_back({.bytes = std::span(bytes).subspan(rng() % 100, rng() % (2 << 20))});
+    }
+    testing::RunObjects(*engine_, options_.cut, objects, &rng, seed % 2 ? 100 : 300000);
+    for (const Object& object : objects) testing::ExpectRight(object, options_);
+  }
+}
+
+// A batch as ingest makes them: mostly small files, some of several chunks, slices of longer ones.
+void RandomBatch(Engine& engine, const EngineOptions& options, std::span<const uint8_t> pool,
+                 uint64_t seed) {
+  std::mt19937_64 rng(seed);
+  std::vector<Object> objects(1 + rng() % 20);
+  for (Object& object : objects) {
+    const size_t kind = rng() % 100;
+    const size_t most = kind < 40 ? 200 : kind < 90 ? 5000 : kind < 98 ? 100000 : 800000;
+    const size_t size = rng() % most;
+    object.bytes = pool.subspan(rng() % (pool.size() - size), size);
+    object.digests = rng() % 4 == 0 ? static_cast<uint32_t>(rng() % 8) : kAllDigests;
+  }
+  testing::RunObjects(engine, options.cut, objects, &rng, 100000);
+  for (const Object& object : objects) testing::ExpectRight(object, options);
+}
+
+TEST_P(EngineTest, ThousandRandomBatches) {
+  Bytes pool = testing::RandomBytes(2 << 20, 5);
+  // Stretches without cuts, as disks have them.
+  std::fill_n(pool.begin() + 500000, 400000, uint8_t{0});
+  for (uint64_t seed = 1; seed <= 1000 && !HasFailure(); ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    RandomBatch(*engine_, options_, pool, seed);
+  }
+}
+
+TEST_P(EngineTest, SubmitFromSeveralThreads) {
+  const Bytes pool = testing::RandomBytes(1 << 20, 6);
+  std::vector<std::thread> threads;
+  for (uint64_t thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      for (uint64_t seed = 0; seed < 20; ++seed) {
+        RandomBatch(*engine_, options_, pool, 5000 + 100 * thread + seed);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// The portable engine as it is without OpenSSL, which the build may otherwise not reach.
+std::unique_ptr<Engine> MakeCoreEngine(const EngineOptions& options) {
+  return MakePortableEngine(options, CoreStreamCode());
+}
+
+INSTANTIATE_TEST_SUITE_P(Backend, EngineTest,
+                         ::testing::Values(Backend{"Portable", MakePortableEngine},
+                                           Backend{"PortableCore", MakeCoreEngine}),
+                         [](const auto& info) { return info.param.name; });
+
+// An engine that gets one thing wrong.
+class WrongEngine final : public Engine {
+ public:
+  WrongEngine(const EngineOptions& options, std::function<void(Message&)> spoil)
+      : right_(MakePortableEngine(options)), spoil_(std::move(spoil)) {}
+  std::string_view name() const override { return "wrong"; }
+  void Submit(Batch& batch, std::function<void(Status)> done) override {
+    right_->Submit(batch, [&](Status status) {
+      for (Message& message : batch.messages) spoil_(message);
+      done(status);
+    });
+  }
+
+ private:
+  const std::unique_ptr<Engine> right_;
+  const std::function<void(Message&)> spoil_;
+};
+
+TEST(KnownAnswerTestTest, FindsEveryKindOfMistake) {
+  const EngineOptions options = testing::TestOptions();
+  const std::vector<std::function<void(Message&)>> mistakes = {
+      [](Message& m) { m.result.md5[3] ^= m.data.size() == 4096; },
+      [](Message& m) { m.result.sha1[19] ^= m.data.size() == 3; },
+      [](Message& m) { m.result.sha256[0] ^= m.data.size() == 0; },
+      [](Message& m) {
+        if (m.chunks.size() > 1) m.chunks[1].poly1305[15] ^= 0x80;
+      },
+      [](Message& m) {
+        if (!m.last) m.chunks[0].sha256[31] ^= 1;
+      },
+      [](Message& m) {
+        if (m.data.size() == 64) m.chunks.clear();
+      },
+      [](Message& m) {
+        if (m.chunks.size() == 1) ++m.chunks[0].length;
+      },
+  };
+  for (size_t i = 0; i < mistakes.size(); ++i) {
+    WrongEngine engine(options, mistakes[i]);
+    EXPECT_FALSE(KnownAnswerTest(engine, options)) << "mistake " << i;
+  }
+  WrongEngine engine(options, [](Message&) {});
+  EXPECT_TRUE(KnownAnswerTest(engine, options));
+}
+
+}  // namespace
+}  // namespace holdfast::kernels
