@@ -1,4 +1,10 @@
 // Restore: writes objects back as files, in parallel, and sets what the source had.
+//
+// Content is checked before it is written: every chunk's identity against the signed manifest, and
+// the object's SHA-256 (verify compares SHA-1 and MD5 as well). Directories are made first, their
+// attributes set last. Nothing is synced: a restored tree is a copy, durable when the system has
+// written it out. Memory: bounded (reader_bulk.h), and a few hundred bytes for each directory and
+// hard link.
 #pragma once
 
 #include <atomic>
@@ -11,9 +17,11 @@ struct RestoreOptions {
   std::string collection;
   std::string prefix;       // By path component; empty: all.
   std::string to;           // Directory; made if it is not there.
-  int threads = 0;          // 0: as many as cores.
+  int threads = 0;          // 0: as many as cores. -1: none, all in the caller (simulation).
+  kernels::Engine* engine = nullptr;  // Null: the portable one.
 };
 
+// Called on restore's threads, one call at a time.
 class RestoreObserver {
  public:
   virtual ~RestoreObserver() = default;
@@ -32,12 +40,15 @@ struct RestoreSummary {
   uint64_t bytes = 0;
   uint64_t errors = 0;
   uint64_t integrity_errors = 0;  // Those of errors that are kDataLoss.
+  uint64_t xattrs_skipped = 0;    // Extended attributes that the destination cannot hold.
   int64_t nanos = 0;
 };
 
 // Paths are made component by component with openat: names of any length, never through a
 // symbolic link; a name with a ".." or empty component is refused, named. Existing files are not
-// overwritten (an error each).
+// overwritten (an error each). Names keep their full path below `to`, whatever the prefix. A hard
+// link becomes one when its first name is in scope and restored, else a file of its own.
+// kNotFound: no such collection, or nothing in it under the prefix.
 StatusOr<RestoreSummary> Restore(Vault& vault, const RestoreOptions& options,
                                  RestoreObserver& observer, RestoreProgress* progress = nullptr);
 

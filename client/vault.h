@@ -30,6 +30,9 @@ struct ObjectInfo {
   ClearManifest manifest;
 };
 
+// "COLLECTION/NAME" for messages, on one line whatever bytes the name has.
+std::string DisplayName(const ObjectInfo& info);
+
 class Vault {
  public:
   Vault(Transport& transport, KeyFile key, VaultParams params, Clock& clock, Rng& rng);
@@ -40,7 +43,10 @@ class Vault {
   const DomainKeys& domain_keys() const { return domain_keys_; }
   const VaultParams& params() const { return params_; }
   kernels::EngineOptions engine_options() const;
+  // The map as the coordinator has it now.
   StatusOr<ClusterMap> Map();
+  // The map last fetched, if any; for reads, which try again with a fresh one when it misleads.
+  StatusOr<std::shared_ptr<const ClusterMap>> CachedMap();
   Clock& clock() { return clock_; }
   Rng& rng() { return rng_; }
 
@@ -69,11 +75,23 @@ class Vault {
     AeadKey object_key;
   };
   StatusOr<OpenedObject> OpenObject(ObjectInfo info);
+  // The same in place, given object.info; messages leave out which object it is.
+  Status Open(OpenedObject& object);
   // All chunks of an opened object, parts fetched: parallel lists of public and sealed facts.
   StatusOr<ManifestPart> Chunks(const OpenedObject& object);
+  // One part of an object whose manifest has parts, checked against the signed manifest. Messages
+  // leave out which object it is.
+  StatusOr<ManifestPart> Part(const OpenedObject& object, uint32_t index);
 
  private:
   struct Caches;
+  struct Signed;
+  StatusOr<RpcMessage> Ask(RpcMessage request);
+  Status CheckSigned(const ObjectInfo& info);
+  StatusOr<std::shared_ptr<const Signed>> SignatureOf(uint64_t commit_number);
+  StatusOr<AeadKey> SealingKey(const SealingKeyId& id);
+  StatusOr<ManifestPart> FetchPart(const OpenedObject& object, uint32_t index);
+
   Transport& transport_;
   KeyFile key_;
   DomainKeys domain_keys_;

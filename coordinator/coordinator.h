@@ -60,6 +60,7 @@ struct RebuildReport {
   uint64_t commits = 0;
   uint64_t objects = 0;                  // Object versions replayed.
   std::vector<uint64_t> missing_commits;  // Numbers that no node could give.
+  std::vector<uint64_t> broken_links;     // Replayed, but made after another one than went before.
 };
 // Fills an empty catalogue from the commit records on the nodes, in order of number, taking each
 // from whichever node has a good copy. A gap is named in the report and the rest is still

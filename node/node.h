@@ -35,6 +35,9 @@ struct NodeOptions {
   int64_t batch_delay_nanos = 5'000'000;  // … or the oldest has waited this long.
   int64_t idle_sync_nanos = 100'000'000;  // Superblock update when no batch follows.
   double read_only_fraction = 0.95;       // Of the file system; puts are refused above it.
+  uint64_t allocate_bytes = 64u << 20;    // Segments are preallocated in steps of this.
+  uint64_t index_flush_bytes = 1u << 30;  // The index is flushed after this much log: bounds replay.
+  int64_t verify_within_nanos = 30LL * 86400 * 1'000'000'000;  // A pin reads what is unread longer.
 };
 
 // What the node runs on. All outlive it. `open_index(create)` opens the index Kv (no WAL);
@@ -69,8 +72,8 @@ class Node : public Service {
 
  private:
   class Impl;
-  explicit Node(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Node(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;  // Shared with tasks on their way.
 };
 
 }  // namespace holdfast

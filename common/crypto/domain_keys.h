@@ -46,12 +46,14 @@ enum class Codec : uint8_t { kRaw = 0, kZstd = 1 };  // kZstd: libzstd 1.5, leve
 // AAD = suite ‖ id.
 Buffer SealChunk(const Hash256& h, const RecordId& id, Codec codec, Bytes payload);
 
+// Move it, never copy it: the view would still lie in the original's storage.
 struct OpenedChunk {
   Codec codec;
   Buffer storage;  // Owns the bytes of `payload`.
   Bytes payload;   // Still compressed when codec is kZstd.
 };
-// kDataLoss when it does not open, or what opens is malformed.
+// kDataLoss when it does not open, or what opens is malformed; kFailedPrecondition for a codec of
+// another release.
 StatusOr<OpenedChunk> OpenChunk(const Hash256& h, const RecordId& id, Bytes stored);
 
 // Length of a sealed chunk whose payload has `payload_length` bytes: padding goes up to a multiple

@@ -44,8 +44,9 @@ bool CheckCertificate(const KeyFile& key, const PublicKey& signer, Bytes certifi
 // Fails with kAlreadyExists rather than overwrite a file.
 Status WriteKeyFile(Fs& fs, const std::string& path, const KeyFile& key,
                     const std::optional<std::string>& passphrase, Rng& rng);
-// kNotFound; kDataLoss (malformed, bad checksum, unknown version by name); kPermissionDenied
-// (a passphrase is needed and none given, or it is wrong).
+// kNotFound; kDataLoss (malformed, bad checksum, keys that do not belong together);
+// kFailedPrecondition (unknown version, named); kPermissionDenied (a passphrase is needed and none
+// given, or it is wrong).
 StatusOr<KeyFile> ReadKeyFile(Fs& fs, const std::string& path,
                               const std::optional<std::string>& passphrase);
 // Whether the file at `path` wants a passphrase.

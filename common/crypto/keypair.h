@@ -19,6 +19,8 @@ struct KeyPair {
 };
 
 KeyPair GenerateKeyPair();
+// Whether the two halves belong together; false also when either is malformed.
+bool KeyPairMatches(const KeyPair& key);
 
 // DER-encoded ECDSA signature of SHA-256(message).
 StatusOr<Buffer> Sign(const KeyPair& key, Bytes message);

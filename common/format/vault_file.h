@@ -1,5 +1,5 @@
-// DIR/vault: what an embedded vault is and where its disks are. JSON with a checksum line; holds
-// no secret and no name of any object. docs/formats/vault-file.md.
+// DIR/vault: what an embedded vault is and where its disks are. JSON with a checksum as its last
+// member; holds no secret and no name of any object. docs/formats/vault-file.md.
 #pragma once
 
 #include <string>
@@ -24,12 +24,13 @@ struct VaultFile {
   uint32_t replicas = 1;             // R
   int64_t created_nanos = 0;
   std::vector<VaultNode> nodes;      // In order of node number.
-  // A known plaintext under the catalogue key, so that a wrong key file is told from damage.
+  // MakeKeyCheck of the catalogue key, so that a wrong key file is told from damage.
   Buffer key_check;
 };
 
 // kNotFound: no vault there. kDataLoss: damaged. kFailedPrecondition: unknown version, named.
 StatusOr<VaultFile> ReadVaultFile(Fs& fs, const std::string& dir);
+// kInvalidArgument: the chunk size is no power of two from 64 KiB to 4 MiB, or replicas is 0.
 Status WriteVaultFile(Fs& fs, const std::string& dir, const VaultFile& vault);
 
 Buffer MakeKeyCheck(const std::array<uint8_t, 32>& catalogue_key, const VaultId& vault);

@@ -3,7 +3,8 @@
 //
 // Paths are raw bytes. Errors: kNotFound, kAlreadyExists (exclusive create), kResourceExhausted
 // (ENOSPC, EDQUOT), kPermissionDenied, kUnavailable (EIO, and everything after a simulated power
-// cut), kFailedPrecondition (lock held elsewhere). Every message names the path.
+// cut), kFailedPrecondition (lock held elsewhere; a directory where a file is meant), kInternal
+// (misaligned direct I/O, a write through a read-only handle). Every message names the path.
 //
 // Durability: written bytes are durable after DataSync returned ok; a created, renamed or removed
 // name after SyncDir of its directory. A failed DataSync is never retried: what was written since
@@ -64,6 +65,7 @@ class Fs {
   virtual Status CreateDir(const std::string& path) = 0;
   virtual Status SyncDir(const std::string& path) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
+  // A file, or an empty directory (else kFailedPrecondition).
   virtual Status Remove(const std::string& path) = 0;
   // Names in a directory, sorted by bytes, without "." and "..".
   virtual StatusOr<std::vector<std::string>> List(const std::string& path) = 0;

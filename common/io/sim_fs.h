@@ -2,9 +2,13 @@
 //
 // A power cut (at a chosen operation, or by PowerCut()) makes every later call fail with
 // kUnavailable. Reboot() then gives the image a real disk may show: for every file each unsynced
-// write is kept, dropped or torn at 512 bytes, drawn from the seed; unsynced names (create, rename,
-// remove) are kept or dropped per directory entry. Faults on demand: EIO, ENOSPC, bit flips, a
-// failing or lying DataSync.
+// write, truncation and allocation is kept or dropped, a write also torn at 512 bytes, drawn from
+// the seed; unsynced names (create, rename, remove) are kept or dropped per directory entry, a
+// rename as a whole, and an operation only with the earlier ones on the same names. DataSync makes
+// bytes durable and not the file's name: without SyncDir the file may vanish. Faults on demand:
+// EIO, ENOSPC, bit flips, a failing or lying DataSync.
+//
+// Paths are absolute; "/" is always there, other directories must be made. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -30,20 +34,25 @@ class SimFs : public Fs {
   StatusOr<std::unique_ptr<FileLock>> Lock(const std::string& path) override;
   StatusOr<SpaceInfo> Space(const std::string& path) override;
 
-  // Operations that change or sync state so far; the unit in which cuts are placed.
+  // Operations that change or sync state so far, also over reboots; the unit in which cuts are
+  // placed. An Open or Lock that makes a file is one, reading is none.
   uint64_t operations() const;
-  // The power fails in the middle of operation number `operation` (a write may be torn).
+  // The power fails in the middle of operation number `operation`, counted from 0, so that
+  // CutPowerAt(operations()) is the next one: what it changes is unsynced, a sync has done nothing.
   void CutPowerAt(uint64_t operation);
   void PowerCut();
   bool powered() const;
   // After a cut: what is left is the new synced image; power is back; no handle survives.
   void Reboot();
 
-  void SetCapacity(uint64_t bytes);                 // Writes beyond give kResourceExhausted.
+  // Of all files' sizes together; beyond it writes give kResourceExhausted, after the part that
+  // fits. 1 TiB at first.
+  void SetCapacity(uint64_t bytes);
+  // The file must be there, here and below; the process ends otherwise, as a test has a bug then.
   void FailReads(const std::string& path, uint64_t offset, uint64_t length);  // EIO there.
   void FailNextDataSync(const std::string& path);   // Once, and the unsynced writes are dropped.
   void LieOnDataSync(bool lie);                     // Says ok, syncs nothing.
-  void FlipBit(const std::string& path, uint64_t bit);
+  void FlipBit(const std::string& path, uint64_t bit);  // At once on the disk; beyond the end: none.
 
  private:
   struct Impl;

@@ -6,6 +6,9 @@
 // A batch is atomic, and batches become durable in the order written: after a crash the contents
 // are those after some prefix of the batches. Errors: kDataLoss when stored bytes fail a check,
 // kResourceExhausted when the disk is full, kUnavailable otherwise.
+//
+// Keys that begin with kKvReservedPrefix belong to the implementation (kInvalidArgument).
+// Thread-safe, though of several writers each waits for the others.
 #pragma once
 
 #include <functional>
@@ -18,6 +21,8 @@
 #include "common/base/status.h"
 
 namespace holdfast {
+
+inline constexpr std::string_view kKvReservedPrefix = "\xff\xff\xff\xff\xff\xff\xff\xff";
 
 struct KvMutation {
   std::string key;

@@ -15,8 +15,9 @@ class MemKvDisk {
  public:
   MemKvDisk();
   ~MemKvDisk();
-  // What a power cut leaves: with WAL a prefix of the unsynced batches survives; without WAL the
-  // contents revert to one of the earlier flushes' prefixes. Drawn from rng.
+  // What a power cut leaves: what was synced or flushed, and some prefix of the batches after it,
+  // drawn from rng (without WAL too, since RocksDB flushes by itself when a memtable is full). A Kv
+  // that is still open is dead then: its calls give kUnavailable.
   void Crash(Rng& rng);
   // Drops everything, as when the directory is deleted.
   void Wipe();
@@ -25,7 +26,8 @@ class MemKvDisk {
   std::unique_ptr<Impl> impl;
 };
 
-// Opens a Kv over `disk`; at most one at a time. `wal` as in RocksKvOptions.
+// Opens a Kv over `disk`, which outlives it; at most one at a time. Closing it makes nothing durable,
+// so that a simulated kill may destroy it before Crash. `wal` as in RocksKvOptions.
 std::unique_ptr<Kv> OpenMemKv(MemKvDisk& disk, bool wal);
 
 }  // namespace holdfast

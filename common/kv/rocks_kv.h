@@ -3,7 +3,12 @@
 // Damage never shows as a shorter listing: every live file's bytes are covered by a checksum that
 // Open (WAL, MANIFEST, CURRENT; whole SST files while all of them together are below
 // kVerifyAtOpenBytes) or VerifyAll and reads check; files that RocksDB writes but never reads
-// (OPTIONS, IDENTITY) are not kept.
+// (OPTIONS, IDENTITY) are not kept. The logs are checked before RocksDB sees them (log_check.h),
+// and batches are counted, so that a lost table between older and newer rows is noticed.
+//
+// The one thing that cannot be told from a crash: damage to the length in the last record's header
+// of the WAL drops that last batch, as if it had not been finished. After a clean close the WAL is
+// empty. Damage that keeps a database from opening leaves its tables and logs as they are.
 #pragma once
 
 #include <array>
@@ -14,6 +19,9 @@
 #include "common/kv/kv.h"
 
 namespace holdfast {
+
+// SST files of at most this much together are verified whole at open: some tens of milliseconds.
+inline constexpr uint64_t kVerifyAtOpenBytes = 64u << 20;
 
 struct RocksKvOptions {
   bool wal = true;                 // false: a cache that may revert to an earlier flush.
@@ -26,11 +34,14 @@ struct RocksKvOptions {
   std::optional<std::array<uint8_t, 32>> encryption_key;
 };
 
-// Opens, or with `create` makes, a database in `dir`. kNotFound: nothing there (and !create);
-// kDataLoss: there, but damaged; kFailedPrecondition: another process has it open.
+// Opens, or with `create` makes, a database in `dir`, whose parent is there. kNotFound: nothing
+// there (and !create); kDataLoss: there, but damaged, or not under this key; kFailedPrecondition:
+// another process has it open; kResourceExhausted: no space to open it in. Destroying the Kv closes
+// it, with everything written durable. Options may change from one opening to the next, except
+// encryption_key.
 StatusOr<std::unique_ptr<Kv>> OpenRocksKv(const std::string& dir, bool create,
                                           const RocksKvOptions& options);
-// Removes a database and its directory's files; ok when there is none.
+// Removes a closed database with its directory and all files in it; ok when there is none.
 Status DestroyRocksKv(const std::string& dir);
 
 }  // namespace holdfast

@@ -1,0 +1,104 @@
+#include "client/ingest.h"
+
+#include <thread>
+#include <utility>
+
+#include "client/ingest_chunks.h"
+#include "client/ingest_commit.h"
+#include "client/ingest_context.h"
+#include "client/ingest_feed.h"
+#include "client/ingest_manifest.h"
+#include "client/ingest_worker.h"
+#include "client/slab_pool.h"
+#include "common/rpc/methods.h"
+
+namespace holdfast {
+namespace {
+
+Status OpenSession(IngestContext& ctx) {
+  ctx.session = ctx.vault.rng().NewId<SessionId>();
+  proto::OpenSessionRequest request;
+  request.set_domain(ToString(ctx.vault.key().domain.bytes()));
+  request.set_session(ToString(ctx.session.bytes()));
+  ASSIGN_OR_RETURN(const RpcMessage reply,
+                   ctx.CallAndWait(kCoordinatorAddress, MakeMessage(rpc::kOpenSession, request)));
+  ASSIGN_OR_RETURN(const auto head, ParseHead<proto::OpenSessionReply>(reply));
+  ctx.epoch = head.epoch();
+  ASSIGN_OR_RETURN(ctx.map, DecodeClusterMap(head.map()));
+  return absl::OkStatus();
+}
+
+Status CloseSession(IngestContext& ctx, bool abort) {
+  proto::CloseSessionRequest request;
+  request.set_session(ToString(ctx.session.bytes()));
+  request.set_abort(abort);
+  return ctx.CallAndWait(kCoordinatorAddress, MakeMessage(rpc::kCloseSession, request)).status();
+}
+
+void RunWorkers(const IngestWorker::Parts& parts, const SlabPlan& plan, size_t threads) {
+  const size_t workers = std::max<size_t>(threads, 1);
+  SlabPool pool(plan.slab_bytes, 2 * workers);
+  std::vector<std::unique_ptr<IngestWorker>> all;
+  for (size_t i = 0; i < workers; ++i) {
+    all.push_back(std::make_unique<IngestWorker>(parts, plan, workers, pool.slab(2 * i),
+                                                 pool.slab(2 * i + 1)));
+  }
+  if (parts.ctx.inline_mode()) return all[0]->Run();
+  std::vector<std::thread> running;
+  for (auto& worker : all) running.emplace_back([&worker] { worker->Run(); });
+  for (std::thread& thread : running) thread.join();
+}
+
+// Waits until every chunk that was sent is decided.
+void Drain(IngestContext& ctx, ChunkStore& store) {
+  Sealer sealer(ctx.vault.domain_keys());
+  for (bool idle = false; !idle;) {
+    {
+      MonitorLock lock(*ctx.monitor);
+      ctx.Await([&] { return store.idle() || store.has_disputes(); });
+      idle = store.idle();
+    }
+    store.ResolveDisputes(sealer);
+  }
+}
+
+void RunPipeline(IngestContext& ctx, Source& source, IngestObserver& observer) {
+  const kernels::CutParams cut = ctx.vault.engine_options().cut;
+  const SlabPlan plan(ctx.options.slab_bytes, cut.max_size());
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const size_t threads = ctx.options.threads == 0 ? cores : std::max(ctx.options.threads, 0);
+  ManifestMaker maker(ctx);
+  Committer committer(ctx, maker, observer);
+  ChunkStore store(ctx);
+  {
+    SourceFeed feed(source, plan.long_bytes, ctx.inline_mode(), ctx.progress);
+    RunWorkers({ctx, source, feed, store, maker, committer}, plan, threads);
+  }
+  Drain(ctx, store);
+  committer.Finish();
+  MonitorLock lock(*ctx.monitor);
+  ctx.Await([&] { return ctx.calls == 0; });
+}
+
+}  // namespace
+
+StatusOr<IngestSummary> Ingest(Vault& vault, kernels::Engine& engine, Source& source,
+                               const IngestOptions& options_in, IngestObserver& observer,
+                               IngestProgress* progress) {
+  const int64_t start = vault.clock().MonotonicNanos();
+  IngestOptions options = options_in;
+  options.digests |= kernels::kSha256;
+  options.commit_objects = std::max<size_t>(options.commit_objects, 1);
+  if (options.collection.empty()) return absl::InvalidArgumentError("a collection needs a name");
+  IngestProgress unwatched;
+  IngestContext ctx(vault, engine, options, progress != nullptr ? *progress : unwatched);
+  RETURN_IF_ERROR(OpenSession(ctx));
+  RunPipeline(ctx, source, observer);
+  const Status closed = CloseSession(ctx, ctx.failed());
+  RETURN_IF_ERROR(ctx.vault_error);
+  RETURN_IF_ERROR(closed);
+  ctx.summary.nanos = vault.clock().MonotonicNanos() - start;
+  return ctx.summary;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,356 @@
+#include "client/ingest_chunks.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/format/segment_format.h"
+#include "common/rpc/methods.h"
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kGeneration = 250'000;             // Chunks remembered, times two.
+constexpr uint64_t kPutBytes = 8u << 20;            // Per request …
+constexpr size_t kPutEntries = 1024;                // … and entries.
+constexpr uint64_t kMaxBytesInFlight = 64u << 20;   // Sealed, sent, unanswered.
+constexpr uint64_t kEntryOverhead = 1024;           // What bookkeeping counts for, in those bytes.
+constexpr uint32_t kFailuresInARow = 4;  // Of a node's pins or puts, until the vault has failed.
+
+using State = PendingChunk::State;
+
+PendingChunk::Replica& ReplicaOn(PendingChunk& chunk, uint32_t node) {
+  for (PendingChunk::Replica& r : chunk.replicas) {
+    if (r.node == node) return r;
+  }
+  abort();  // Only nodes of the acting set are asked.
+}
+
+void TakeAnswer(PendingChunk::Replica& replica, const proto::RecordAnswer& answer,
+                PendingChunk& chunk) {
+  switch (answer.status()) {
+    case proto::PRESENT:
+      replica.state = State::kPresent;
+      replica.stored_length = answer.stored_length();
+      replica.checksum = Checksum::FromBytes(AsBytes(answer.checksum()));
+      return;
+    case proto::MISSING:
+      replica.state = State::kMissing;
+      return;
+    case proto::CORRUPT:
+    case proto::UNREADABLE:
+      replica.state = State::kBad;
+      return;
+    default:
+      replica.state = State::kFailed;
+      chunk.error = absl::DataLossError("node " + std::to_string(replica.node) +
+                                        " refused chunk " + chunk.identity.id.hex() +
+                                        ": it did not arrive as it was sent");
+  }
+}
+
+// The answers to one request about `count` chunks.
+template <class Reply>
+StatusOr<Reply> ParseAnswers(const StatusOr<RpcMessage>& reply, size_t count) {
+  if (!reply.ok()) return reply.status();
+  ASSIGN_OR_RETURN(Reply parsed, ParseHead<Reply>(*reply));
+  if (size_t(parsed.answers_size()) != count) {
+    return absl::InternalError("a node answered for the wrong number of records");
+  }
+  return parsed;
+}
+
+}  // namespace
+
+struct ChunkStore::PutBatch {
+  proto::NodePutRequest head;
+  std::vector<SharedBytes> frames;
+  std::vector<PendingChunk*> chunks;
+  uint64_t bytes = 0;
+};
+
+ChunkStore::ChunkStore(IngestContext& ctx)
+    : ctx_(ctx), writer_(ctx.vault.key().writer()), nodes_(ctx.map.nodes.size()) {}
+
+void ChunkStore::Begin(const std::vector<Cut>& cuts, Round& round) {
+  round.owned.clear();
+  {
+    MonitorLock lock(*ctx_.monitor);
+    for (const Cut& cut : cuts) Meet(cut, round);
+  }
+  SendPins(round);
+}
+
+void ChunkStore::Meet(const Cut& cut, Round& round) {
+  IngestObject& object = *cut.object;
+  const auto index = static_cast<uint32_t>(object.clear.chunks.size());
+  object.clear.chunks.push_back({cut.identity.id, 0});
+  ++ctx_.summary.chunks;
+  if (FindStored(cut.identity.id, object.clear.chunks.back().stored_length)) {
+    ++ctx_.summary.duplicate_chunks;
+    ctx_.summary.duplicate_bytes += cut.identity.length;
+    return;
+  }
+  ++object.waits;
+  auto [it, met_first] = pending_.try_emplace(cut.identity.id);
+  if (met_first) {
+    it->second = std::make_unique<PendingChunk>();
+    it->second->identity = cut.identity;
+    for (uint32_t node : ActingSet(ctx_.map, cut.identity.id)) {
+      it->second->replicas.push_back({node});
+    }
+    round.owned.push_back({it->second.get(), cut.plain});
+  }
+  it->second->waiters.push_back({&object, index});
+}
+
+bool ChunkStore::FindStored(const RecordId& id, uint32_t& stored_length) {
+  if (auto it = young_.find(id); it != young_.end()) {
+    stored_length = it->second;
+    return true;
+  }
+  auto it = old_.find(id);
+  if (it == old_.end()) return false;
+  stored_length = it->second;
+  old_.erase(it);
+  Remember(id, stored_length);
+  return true;
+}
+
+void ChunkStore::Remember(const RecordId& id, uint32_t stored_length) {
+  young_[id] = stored_length;
+  if (young_.size() < kGeneration) return;
+  old_ = std::move(young_);
+  young_ = {};
+}
+
+void ChunkStore::SendPins(Round& round) {
+  std::vector<std::vector<uint32_t>> asked(ctx_.map.nodes.size());
+  for (uint32_t i = 0; i < round.owned.size(); ++i) {
+    PendingChunk& chunk = *round.owned[i].pending;
+    chunk.outstanding = static_cast<uint32_t>(chunk.replicas.size());
+    for (const PendingChunk::Replica& r : chunk.replicas) asked[r.node].push_back(i);
+  }
+  // The requests are made before any is sent: an answer may settle a chunk, and so end it.
+  std::vector<proto::NodePinRequest> requests(asked.size());
+  for (size_t node = 0; node < asked.size(); ++node) {
+    requests[node].set_session_epoch(ctx_.epoch);
+    std::string& ids = *requests[node].mutable_ids();
+    ids.reserve(asked[node].size() * RecordId::kSize);
+    for (uint32_t i : asked[node]) ids += AsView(round.owned[i].pending->identity.id.bytes());
+    round.outstanding += !asked[node].empty();
+  }
+  for (uint32_t node = 0; node < asked.size(); ++node) {
+    if (asked[node].empty()) continue;
+    ctx_.Call(NodeAddress(node), MakeMessage(rpc::kNodePin, requests[node]),
+              [this, &round, node, a = std::move(asked[node])](StatusOr<RpcMessage> reply) {
+                OnPins(round, node, a, reply);
+              });
+  }
+}
+
+void ChunkStore::OnPins(Round& round, uint32_t node, const std::vector<uint32_t>& asked,
+                        const StatusOr<RpcMessage>& reply) {
+  const auto answers = ParseAnswers<proto::NodePinReply>(reply, asked.size());
+  MonitorLock lock(*ctx_.monitor);
+  uint32_t& failures = nodes_[node].failed_pins;
+  failures = answers.ok() ? 0 : failures + 1;
+  for (size_t k = 0; k < asked.size(); ++k) {
+    PendingChunk*& chunk = round.owned[asked[k]].pending;
+    PendingChunk::Replica& replica = ReplicaOn(*chunk, node);
+    if (answers.ok()) {
+      TakeAnswer(replica, answers->answers(static_cast<int>(k)), *chunk);
+    } else {
+      replica.state = State::kFailed;
+      chunk->error = answers.status();
+    }
+    if (--chunk->outstanding == 0 && Judge(*chunk) == Verdict::kAcked) {
+      Settle(*chunk);
+      chunk = nullptr;
+    }
+  }
+  --round.outstanding;
+}
+
+ChunkStore::Verdict ChunkStore::Judge(const PendingChunk& chunk) const {
+  const PendingChunk::Replica* first = nullptr;
+  uint32_t agreeing = 0;
+  bool missing = false;
+  for (const PendingChunk::Replica& r : chunk.replicas) {
+    if (r.state == State::kMissing || r.state == State::kBad) missing = true;
+    if (r.state != State::kPresent) continue;
+    if (first == nullptr) first = &r;
+    if (r.checksum != first->checksum || r.stored_length != first->stored_length) {
+      return Verdict::kDisputed;
+    }
+    ++agreeing;
+  }
+  const Bytes ours = chunk.sealed.frame.view;
+  if (first != nullptr && !ours.empty() && first->checksum != chunk.sealed.checksum) {
+    return Verdict::kDisputed;
+  }
+  if (missing) return Verdict::kMissing;
+  return agreeing >= ctx_.map.write_quorum() ? Verdict::kAcked : Verdict::kShort;
+}
+
+void ChunkStore::Settle(PendingChunk& chunk) {
+  uint32_t stored_length = 0;
+  for (const PendingChunk::Replica& r : chunk.replicas) {
+    if (r.state == State::kPresent) stored_length = r.stored_length;
+  }
+  const size_t duplicates = chunk.waiters.size() - chunk.is_new;
+  ctx_.summary.duplicate_chunks += duplicates;
+  ctx_.summary.duplicate_bytes += duplicates * chunk.identity.length;
+  if (chunk.is_new) {
+    ctx_.summary.stored_bytes += stored_length;
+    ++chunk.waiters[0].object->new_chunks;
+  }
+  for (const PendingChunk::Waiter& w : chunk.waiters) {
+    w.object->clear.chunks[w.index].stored_length = stored_length;
+    ctx_.Drop(w.object);
+  }
+  const RecordId id = chunk.identity.id;
+  pending_.erase(id);
+  Remember(id, stored_length);
+}
+
+void ChunkStore::Reject(PendingChunk& chunk, const Status& status) {
+  const Status why =
+      status.ok() ? absl::UnavailableError("fewer nodes hold a chunk than must") : status;
+  for (const PendingChunk::Replica& r : chunk.replicas) {
+    const NodeHealth& node = nodes_[r.node];
+    if (r.state == State::kFailed &&
+        std::max(node.failed_pins, node.failed_puts) >= kFailuresInARow) {
+      ctx_.Fail(why);
+    }
+  }
+  for (const PendingChunk::Waiter& w : chunk.waiters) {
+    if (w.object->status.ok()) w.object->status = why;
+    ctx_.Drop(w.object);
+  }
+  pending_.erase(chunk.identity.id);
+}
+
+void ChunkStore::Complete(Round& round, Sealer& sealer) {
+  {
+    MonitorLock lock(*ctx_.monitor);
+    ctx_.Await([&] { return round.outstanding == 0; });
+  }
+  std::vector<PutBatch> batches(ctx_.map.nodes.size());
+  for (Round::Owned& owned : round.owned) {
+    if (owned.pending != nullptr) Prepare(owned, sealer, batches);
+  }
+  for (uint32_t node = 0; node < batches.size(); ++node) SendPuts(node, batches[node]);
+}
+
+void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBatch>& batches) {
+  PendingChunk& chunk = *owned.pending;
+  const Verdict verdict = Judge(chunk);
+  const auto usable = std::count_if(chunk.replicas.begin(), chunk.replicas.end(),
+                                    [](const auto& r) { return r.state != State::kFailed; });
+  if (verdict == Verdict::kShort || uint32_t(usable) < ctx_.map.write_quorum()) {
+    MonitorLock lock(*ctx_.monitor);
+    return Reject(chunk, chunk.error);
+  }
+  StatusOr<SealedChunk> sealed = sealer.Seal(chunk.identity, owned.plain);
+  if (!sealed.ok()) {
+    MonitorLock lock(*ctx_.monitor);
+    return Reject(chunk, sealed.status());
+  }
+  chunk.sealed = *std::move(sealed);
+  if (Judge(chunk) == Verdict::kDisputed) {
+    MonitorLock lock(*ctx_.monitor);
+    disputes_.push_back(&chunk);
+    return;
+  }
+  chunk.is_new = true;
+  for (const PendingChunk::Replica& r : chunk.replicas) {
+    if (r.state == State::kPresent) chunk.is_new = false;
+    if (r.state == State::kMissing || r.state == State::kBad) ++chunk.outstanding;
+  }
+  // No request with this chunk is sent before all of its nodes have it in theirs.
+  absl::InlinedVector<uint32_t, 2> full;
+  for (PendingChunk::Replica& r : chunk.replicas) {
+    if (r.state != State::kMissing && r.state != State::kBad) continue;
+    PutBatch& batch = batches[r.node];
+    if (batch.chunks.empty()) batch.head = NewPutRequest();
+    AddPutEntry(batch.head, chunk.identity.id, chunk.sealed.checksum, r.state == State::kBad);
+    r.state = State::kAsked;
+    batch.frames.push_back(chunk.sealed.frame);
+    batch.chunks.push_back(&chunk);
+    batch.bytes += chunk.sealed.frame.view.size() + kEntryOverhead;
+    if (batch.bytes >= kPutBytes || batch.chunks.size() >= kPutEntries) full.push_back(r.node);
+  }
+  for (uint32_t node : full) SendPuts(node, batches[node]);
+}
+
+proto::NodePutRequest ChunkStore::NewPutRequest() const {
+  proto::NodePutRequest request;
+  request.set_session_epoch(ctx_.epoch);
+  request.set_domain(ToString(ctx_.vault.key().domain.bytes()));
+  request.set_writer(ToString(writer_.bytes()));
+  return request;
+}
+
+void ChunkStore::AddPutEntry(proto::NodePutRequest& request, const RecordId& id,
+                             const Checksum& checksum, bool replace) {
+  proto::PutEntry& entry = *request.add_entries();
+  entry.set_id(id.value.data(), id.value.size());
+  entry.set_kind(static_cast<uint32_t>(RecordKind::kChunk));
+  entry.set_checksum(checksum.value.data(), checksum.value.size());
+  entry.set_replace(replace);
+}
+
+void ChunkStore::SendPuts(uint32_t node, PutBatch& batch) {
+  if (batch.chunks.empty()) return;
+  RpcMessage request = MakeMessage(rpc::kNodePut, batch.head);
+  request.frames = std::move(batch.frames);
+  const uint64_t bytes = batch.bytes;
+  {
+    MonitorLock lock(*ctx_.monitor);
+    ctx_.Await([&] {
+      return ctx_.bytes_in_flight == 0 || ctx_.bytes_in_flight + bytes <= kMaxBytesInFlight;
+    });
+    ctx_.bytes_in_flight += bytes;
+  }
+  ctx_.Call(NodeAddress(node), std::move(request),
+            [this, node, bytes, chunks = std::move(batch.chunks)](StatusOr<RpcMessage> reply) {
+              OnPuts(node, chunks, bytes, reply);
+            });
+  batch = {};
+}
+
+void ChunkStore::OnPuts(uint32_t node, const std::vector<PendingChunk*>& chunks, uint64_t bytes,
+                        const StatusOr<RpcMessage>& reply) {
+  const auto answers = ParseAnswers<proto::NodePutReply>(reply, chunks.size());
+  MonitorLock lock(*ctx_.monitor);
+  uint32_t& failures = nodes_[node].failed_puts;
+  failures = answers.ok() ? 0 : failures + 1;
+  ctx_.bytes_in_flight -= bytes;
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    PendingChunk& chunk = *chunks[i];
+    PendingChunk::Replica& replica = ReplicaOn(chunk, node);
+    if (answers.ok()) {
+      TakeAnswer(replica, answers->answers(static_cast<int>(i)), chunk);
+    } else {
+      replica.state = State::kFailed;
+      chunk.error = answers.status();
+    }
+    if (--chunk.outstanding == 0) AfterPut(chunk);
+  }
+}
+
+void ChunkStore::AfterPut(PendingChunk& chunk) {
+  switch (Judge(chunk)) {
+    case Verdict::kAcked:
+      return Settle(chunk);
+    case Verdict::kDisputed:
+      disputes_.push_back(&chunk);
+      return;
+    case Verdict::kMissing:
+      return Reject(chunk, absl::InternalError("a node did not keep what was put"));
+    case Verdict::kShort:
+      return Reject(chunk, chunk.error);
+  }
+}
+
+}  // namespace holdfast

@@ -1,0 +1,120 @@
+// Which chunks of this session are stored where, and how missing ones get there. DESIGN 5, 9.
+//
+// A chunk is decided once per session (while it is remembered): the first worker that meets it asks
+// every node of its acting set (pin), seals it if any of them lacks it, and puts it there. Everyone
+// else who meets it meanwhile waits for that. It is acknowledged when W nodes of the acting set
+// hold it with the same length and checksum, and no node that answered holds another.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
+#include "client/ingest_context.h"
+#include "client/sealer.h"
+
+namespace holdfast {
+
+// A chunk that is not decided yet.
+struct PendingChunk {
+  struct Waiter {
+    IngestObject* object;
+    uint32_t index;  // In object->clear.chunks.
+  };
+  enum class State : uint8_t { kAsked, kPresent, kMissing, kBad, kFailed };
+  struct Replica {
+    uint32_t node;
+    State state = State::kAsked;
+    uint32_t stored_length = 0;
+    Checksum checksum;
+  };
+
+  ChunkIdentity identity;
+  absl::InlinedVector<Waiter, 1> waiters;  // The first is who met it first.
+  absl::InlinedVector<Replica, 2> replicas;
+  uint32_t outstanding = 0;  // Replicas in state kAsked.
+  bool is_new = false;       // No node had it.
+  Status error;              // Of a replica that failed.
+  SealedChunk sealed;        // While it is being put.
+};
+
+class ChunkStore {
+ public:
+  explicit ChunkStore(IngestContext& ctx);
+
+  // A chunk of an object, in order; `plain` lies in the slab.
+  struct Cut {
+    IngestObject* object;
+    ChunkIdentity identity;
+    Bytes plain;
+  };
+  // The chunks of a slab that this worker has to decide. Stays where it is until Complete.
+  struct Round {
+    struct Owned {
+      PendingChunk* pending;  // Null once decided.
+      Bytes plain;
+    };
+    std::vector<Owned> owned;
+    size_t outstanding = 0;  // Pin requests without an answer. Guarded by the monitor.
+  };
+
+  // Appends the cuts to their objects and asks the nodes for those not met before.
+  void Begin(const std::vector<Cut>& cuts, Round& round);
+  // Waits for the answers and sends what is missing; afterwards `plain` is not needed any more.
+  void Complete(Round& round, Sealer& sealer);
+  // Settles chunks of which replicas were found to differ, if there are any.
+  void ResolveDisputes(Sealer& sealer);
+  // With the monitor held.
+  bool idle() const { return pending_.empty(); }
+  bool has_disputes() const { return !disputes_.empty(); }
+
+ private:
+  enum class Verdict { kAcked, kMissing, kDisputed, kShort };
+  struct PutBatch;
+  struct Variant;
+
+  // With the monitor held.
+  void Meet(const Cut& cut, Round& round);
+  bool FindStored(const RecordId& id, uint32_t& stored_length);
+  Verdict Judge(const PendingChunk& chunk) const;
+  void Settle(PendingChunk& chunk);
+  void Reject(PendingChunk& chunk, const Status& status);
+  void Remember(const RecordId& id, uint32_t stored_length);
+  void AfterPut(PendingChunk& chunk);
+
+  proto::NodePutRequest NewPutRequest() const;
+  static void AddPutEntry(proto::NodePutRequest& request, const RecordId& id,
+                          const Checksum& checksum, bool replace);
+
+  void SendPins(Round& round);
+  void OnPins(Round& round, uint32_t node, const std::vector<uint32_t>& asked,
+              const StatusOr<RpcMessage>& reply);
+  void Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBatch>& batches);
+  void SendPuts(uint32_t node, PutBatch& batch);
+  void OnPuts(uint32_t node, const std::vector<PendingChunk*>& chunks, uint64_t bytes,
+              const StatusOr<RpcMessage>& reply);
+
+  // client/ingest_resolve.cc
+  Status Resolve(PendingChunk& chunk, Sealer& sealer);
+  std::vector<Variant> FetchVariants(PendingChunk& chunk);
+  void Quarantine(const PendingChunk& chunk, const Variant& variant);
+  Status Replace(PendingChunk& chunk, const Variant& winner);
+  Status PutReplacement(const RecordId& id, uint32_t node, const SealedChunk& sealed);
+
+  IngestContext& ctx_;
+  const WriterId writer_;
+
+  // Guarded by ctx_.monitor. Stored chunks are kept in two generations: when the young one is
+  // full, the old one is forgotten, so that memory is bounded; what is met again is asked again.
+  absl::flat_hash_map<RecordId, std::unique_ptr<PendingChunk>> pending_;
+  absl::flat_hash_map<RecordId, uint32_t> young_, old_;  // id → stored length
+  std::deque<PendingChunk*> disputes_;
+  struct NodeHealth {
+    uint32_t failed_pins = 0, failed_puts = 0;  // Requests, in a row.
+  };
+  std::vector<NodeHealth> nodes_;
+};
+
+}  // namespace holdfast

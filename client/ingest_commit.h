@@ -1,0 +1,87 @@
+// Groups finished objects into signed commits and reports what happened, in order.
+//
+// One commit is under way at a time; the next one gathers meanwhile. Lists of long objects go out
+// as manifest parts first. All calls of the observer are made here, one at a time: on the
+// committer's own loop, or (inline mode) in the ingesting thread while it waits.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/ingest_context.h"
+#include "client/ingest_manifest.h"
+
+namespace holdfast {
+
+class Committer {
+ public:
+  Committer(IngestContext& ctx, ManifestMaker& maker, IngestObserver& observer);
+  ~Committer();
+
+  // With the monitor held. An entry that is not stored: special (ok status), or an error.
+  void Report(SourceEntry entry, const Status& status);
+  // Inline mode: starts a commit that is due by time.
+  void Poll();
+  // Waits until everything open is committed or reported as failed.
+  void Finish();
+
+ private:
+  using Objects = std::vector<std::unique_ptr<IngestObject>>;
+  struct Event {
+    std::string name;
+    Status status;
+    bool is_file = false;
+    uint64_t size = 0;
+  };
+  // An object whose chunk lists go out in parts.
+  struct PartsJob {
+    std::unique_ptr<IngestObject> object;
+    uint32_t count = 0, next = 0, outstanding = 0;
+    Status status;
+  };
+
+  // With the monitor held.
+  void Add(std::unique_ptr<IngestObject> object);
+  void Wake();
+  bool due() const;
+  Objects TakeBatch();
+  bool TakePart(uint32_t& index);
+
+  void Pump();
+  void Tick();
+  void Tell(const std::vector<Event>& events);
+  void SendCommit();
+  Status MakeRequest(RpcMessage& message, std::vector<SealingKeyId>& keys);
+  void FinishCommit(const StatusOr<RpcMessage>& reply);
+  void ReportStored(const proto::CommitReply& reply);
+  void ReportFailed(const Status& status);
+  void SendPart(uint32_t index);
+  void FinishParts();
+
+  IngestContext& ctx_;
+  ManifestMaker& maker_;
+  IngestObserver& observer_;
+
+  // Guarded by ctx_.monitor.
+  std::deque<std::unique_ptr<IngestObject>> ready_;
+  size_t ready_bytes_ = 0;       // Of their manifests, about.
+  int64_t oldest_nanos_ = 0;     // Since when the first of them waits.
+  std::deque<PartsJob> parts_;   // The first one is being sent.
+  std::vector<Event> events_;
+  uint64_t commits_ = 0;         // Begun.
+  bool under_way_ = false;       // A commit is.
+  std::optional<StatusOr<RpcMessage>> reply_;
+  bool closing_ = false;
+  bool woken_ = false;
+
+  // Of the commit under way; used by Pump alone.
+  Objects batch_;
+  std::vector<SealingKeyId> batch_keys_;
+  Status broken_;                // A commit failed: no other is tried.
+
+  std::unique_ptr<Loop> loop_;   // Last: its tasks use everything above.
+};
+
+}  // namespace holdfast

@@ -1,0 +1,81 @@
+// What the parts of one ingest share: the vault, one lock with its waits, counts, and how it stops.
+//
+//   SourceFeed → IngestWorker (one per thread) → ChunkStore → Committer → observer
+//
+// All state that parts share is guarded by the one monitor. Handlers of replies take it themselves;
+// no part calls the transport with it held.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include "client/ingest.h"
+
+namespace holdfast {
+
+// One object on its way from the source to its commit. Owned by its `waits`: whoever drops the
+// last one hands it to the committer (IngestContext::Drop).
+struct IngestObject {
+  SourceEntry entry;
+  uint64_t size = 0;           // Content bytes read.
+  AeadKey object_key{};
+  ClearManifest clear;         // Complete once read, but for stored lengths and parts.
+  std::vector<SealedChunkInfo> sealed_chunks;
+
+  // Guarded by the monitor, with clear.chunks.
+  uint32_t waits = 1;          // The worker that reads it, and each chunk not decided yet.
+  uint32_t new_chunks = 0;     // Not stored before this object.
+  Status status;
+};
+
+class IngestContext {
+ public:
+  IngestContext(Vault& vault, kernels::Engine& engine, const IngestOptions& options,
+                IngestProgress& progress);
+
+  Vault& vault;
+  kernels::Engine& engine;
+  const IngestOptions& options;
+  IngestProgress& progress;
+  const std::shared_ptr<Monitor> monitor;
+  // Set before the first worker starts.
+  SessionId session;
+  uint64_t epoch = 0;
+  ClusterMap map;
+
+  bool inline_mode() const { return options.threads < 0; }
+  size_t max_open_objects() const { return std::max<size_t>(4 * options.commit_objects, 8192); }
+
+  // Sends a request, again while the answer is kUnavailable (a few times; every request of an
+  // ingest may be repeated). `done` runs once, without the monitor.
+  void Call(const std::string& address, RpcMessage request, ReplyFn done);
+  // The same, waiting for the reply.
+  StatusOr<RpcMessage> CallAndWait(const std::string& address, const RpcMessage& request);
+  // Waits; called with the monitor held. In inline mode the committer's work is done meanwhile.
+  void Await(const std::function<bool()>& condition);
+
+  // Entries taken from the source and not reported yet; comes down only with the monitor held.
+  std::atomic<size_t> open_objects{0};
+  // Long files that workers have under way.
+  std::atomic<size_t> open_streams{0};
+
+  // The rest with the monitor held.
+  // Nothing more can be stored: workers stop, what is acknowledged stays. The first one counts.
+  void Fail(const Status& status);
+  bool failed() const { return !vault_error.ok(); }
+  // Drops one wait of `object`; with the last one it goes to `finished`.
+  void Drop(IngestObject* object);
+
+  IngestSummary summary;
+  Status vault_error;
+  size_t calls = 0;         // Without a reply.
+  uint64_t bytes_in_flight = 0;  // Sealed, sent, unanswered.
+  // Set by the committer: takes over an object that is read and whose chunks are decided.
+  std::function<void(std::unique_ptr<IngestObject>)> finished;
+  // Inline mode: the committer has something to do, and does it in `pump`.
+  bool pump_wanted = false;
+  std::function<void()> pump;
+};
+
+}  // namespace holdfast

@@ -1,0 +1,306 @@
+#include "client/ingest_worker.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kMaxMessages = 4096;  // In a slab: bounds what is open with many tiny files.
+constexpr size_t kMessageAlign = 64;
+constexpr size_t kMaxStreams = 16;
+
+size_t AlignUp(size_t n) { return (n + kMessageAlign - 1) / kMessageAlign * kMessageAlign; }
+
+bool IsFile(const SourceEntry& entry) {
+  return entry.type == ObjectType::kFile || entry.type == ObjectType::kHardLink;
+}
+
+Status Changed() { return absl::AbortedError("changed while it was read"); }
+
+}  // namespace
+
+SlabPlan::SlabPlan(size_t wanted_slab_bytes, uint32_t max_chunk)
+    : slab_bytes(std::max<size_t>(wanted_slab_bytes, 4 * size_t{max_chunk})),
+      long_bytes(std::max<size_t>(2 * size_t{max_chunk}, slab_bytes / kMaxStreams)),
+      max_streams(slab_bytes / long_bytes) {}
+
+IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t workers,
+                           MutableBytes slab0, MutableBytes slab1)
+    : ctx_(parts.ctx),
+      source_(parts.source),
+      feed_(parts.feed),
+      store_(parts.store),
+      maker_(parts.maker),
+      committer_(parts.committer),
+      plan_(plan),
+      workers_(workers),
+      sealer_(parts.ctx.vault.domain_keys()) {
+  slabs_[0].memory = slab0;
+  slabs_[1].memory = slab1;
+}
+
+IngestWorker::~IngestWorker() = default;
+
+void IngestWorker::Run() {
+  Slab* previous = nullptr;
+  for (size_t turn = 0;; ++turn) {
+    Slab& current = slabs_[turn % 2];
+    const bool filled = Fill(current, /*wait=*/previous == nullptr);
+    if (filled) Process(current);
+    if (previous != nullptr) store_.Complete(previous->round, sealer_);
+    store_.ResolveDisputes(sealer_);
+    if (ctx_.inline_mode()) committer_.Poll();
+    previous = filled ? &current : nullptr;
+    if (previous == nullptr && NothingLeft()) return;
+  }
+}
+
+bool IngestWorker::Stopping() {
+  MonitorLock lock(*ctx_.monitor);
+  return ctx_.failed();
+}
+
+bool IngestWorker::NothingLeft() {
+  return streams_.empty() && (Stopping() || (!held_ && feed_.finished()));
+}
+
+bool IngestWorker::Fill(Slab& slab, bool wait) {
+  slab.used = 0;
+  slab.batch.messages.clear();
+  slab.streams.clear();
+  slab.short_files.clear();
+  slab.round.owned.clear();
+  if (Stopping()) {
+    AbandonStreams(absl::AbortedError("not stored: the vault failed before"));
+    return false;
+  }
+  TakeStreams();
+  FillSlices(slab);
+  FillShort(slab, wait && slab.streams.empty());
+  return !slab.streams.empty();
+}
+
+// A fair share of the long files, so that they do not all end up with one worker.
+void IngestWorker::TakeStreams() {
+  while (streams_.size() < plan_.max_streams && streams_.size() * workers_ <= ctx_.open_streams) {
+    std::optional<SourceEntry> entry = feed_.TakeLong();
+    if (!entry) return;
+    std::unique_ptr<Stream> stream = Open(*std::move(entry));
+    if (stream == nullptr) continue;
+    ++ctx_.open_streams;
+    streams_.push_back(std::move(stream));
+  }
+}
+
+// With short files to mix in, streams leave them half of the slab.
+void IngestWorker::FillSlices(Slab& slab) {
+  if (streams_.empty()) return;
+  const size_t n = streams_.size();
+  size_t slice = plan_.slab_bytes / n;
+  if (feed_.short_waiting()) slice = std::min(slice, std::max(plan_.long_bytes, slice / 2));
+  slice = slice / kMessageAlign * kMessageAlign;
+  for (const std::unique_ptr<Stream>& stream : streams_) {
+    const Status read = ReadSlice(slab, *stream, slice);
+    if (read.ok()) continue;
+    stream->ended = true;
+    Release(stream->object, read);
+  }
+  if (slab.streams.size() < n) DropEndedStreams();
+}
+
+void IngestWorker::FillShort(Slab& slab, bool wait) {
+  const size_t max_open = ctx_.max_open_objects();
+  while (slab.streams.size() < kMaxMessages && ctx_.open_objects < max_open) {
+    std::optional<SourceEntry> entry = std::exchange(held_, std::nullopt);
+    if (!entry) entry = feed_.TakeShort(wait && slab.streams.empty());
+    if (!entry) return;
+    if (!AddEntry(slab, *entry)) {
+      held_ = std::move(entry);
+      return;
+    }
+  }
+  if (!wait || !slab.streams.empty()) return;
+  MonitorLock lock(*ctx_.monitor);
+  ctx_.Await([&] { return ctx_.open_objects < max_open || ctx_.failed(); });
+}
+
+bool IngestWorker::AddEntry(Slab& slab, SourceEntry& entry) {
+  if (entry.special || !entry.error.ok() || !IsFile(entry)) {
+    StoreWithoutContent(std::move(entry));
+    return true;
+  }
+  return AddShortFile(slab, entry);
+}
+
+bool IngestWorker::AddShortFile(Slab& slab, SourceEntry& entry) {
+  if (entry.stamp.size >= slab.room()) return false;
+  std::unique_ptr<Stream> stream = Open(std::move(entry));
+  if (stream == nullptr) return true;
+  if (stream->object->entry.stamp.size > plan_.long_bytes) {  // It has grown since the walk.
+    ++ctx_.open_streams;
+    streams_.push_back(std::move(stream));
+    return true;
+  }
+  if (stream->object->entry.stamp.size >= slab.room()) {
+    entry = std::move(stream->object->entry);
+    delete stream->object;
+    MonitorLock lock(*ctx_.monitor);
+    --ctx_.open_objects;
+    return false;
+  }
+  const Status read = ReadSlice(slab, *stream, slab.room());
+  if (read.ok()) {
+    slab.short_files.push_back(std::move(stream));
+  } else {
+    Release(stream->object, read);
+  }
+  return true;
+}
+
+void IngestWorker::StoreWithoutContent(SourceEntry entry) {
+  ++ctx_.open_objects;
+  if (entry.special || !entry.error.ok()) {
+    MonitorLock lock(*ctx_.monitor);
+    const Status status = entry.error;
+    return committer_.Report(std::move(entry), status);
+  }
+  auto* object = new IngestObject;
+  object->entry = std::move(entry);
+  kernels::DigestState state{};
+  state.Reset();
+  if (object->entry.type == ObjectType::kSymlink) {
+    object->size = object->entry.link.size();
+    kernels::Update(state, ctx_.options.digests, AsBytes(object->entry.link));
+  }
+  Release(object, maker_.Make(*object, kernels::Finish(state, ctx_.options.digests)));
+}
+
+std::unique_ptr<IngestWorker::Stream> IngestWorker::Open(SourceEntry entry) {
+  ++ctx_.open_objects;
+  auto stream = std::make_unique<Stream>();
+  stream->object = new IngestObject;
+  stream->object->entry = std::move(entry);
+  StatusOr<std::unique_ptr<SourceFile>> file = source_.Open(stream->object->entry);
+  stream->object->entry.parent.reset();
+  if (!file.ok()) {
+    Release(stream->object, file.status());
+    return nullptr;
+  }
+  stream->file = *std::move(file);
+  stream->state = {};
+  stream->state.Reset();
+  return stream;
+}
+
+Status IngestWorker::ReadSlice(Slab& slab, Stream& stream, size_t slice) {
+  uint8_t* begin = slab.memory.data() + slab.used;
+  const size_t carried = stream.carry.size();
+  std::copy_n(stream.carry.data(), carried, begin);
+  // One byte more than is left shows whether the file has grown.
+  const uint64_t left = stream.object->entry.stamp.size - stream.offset;
+  const size_t ask = std::min<uint64_t>(slice - carried, left + 1);
+  ASSIGN_OR_RETURN(const size_t n, stream.file->ReadAt(stream.offset, {begin + carried, ask}));
+  if (n > left || n < std::min<uint64_t>(ask, left)) return Changed();
+  stream.offset += n;
+  ctx_.progress.bytes_read += n;
+  const bool last = n == left;
+  if (last) {
+    ASSIGN_OR_RETURN(const FileStamp stamp, stream.file->Stamp());
+    if (stamp != stream.object->entry.stamp) return Changed();
+    stream.file.reset();
+  }
+  kernels::Message& message = slab.batch.messages.emplace_back();
+  message.data = {begin, carried + n};
+  message.last = last;
+  message.digests = ctx_.options.digests;
+  message.state = &stream.state;
+  slab.streams.push_back(&stream);
+  slab.used = std::min(AlignUp(slab.used + carried + n), slab.memory.size());
+  return absl::OkStatus();
+}
+
+void IngestWorker::Process(Slab& slab) {
+  if (Digest(slab.batch) != kernels::Status::kOk) {
+    for (Stream* stream : slab.streams) {
+      stream->ended = true;
+      Release(stream->object, absl::InternalError("the engine failed"));
+    }
+    return DropEndedStreams();
+  }
+  cuts_.clear();
+  for (size_t i = 0; i < slab.streams.size(); ++i) {
+    CutObject(slab.batch.messages[i], *slab.streams[i]);
+  }
+  store_.Begin(cuts_, slab.round);
+  FinishObjects(slab);
+}
+
+kernels::Status IngestWorker::Digest(kernels::Batch& batch) {
+  std::optional<kernels::Status> result;
+  ctx_.engine.Submit(batch, [&, keep = ctx_.monitor](kernels::Status status) {
+    MonitorLock lock(*keep);
+    result = status;
+  });
+  MonitorLock lock(*ctx_.monitor);
+  ctx_.Await([&] { return result.has_value(); });
+  return *result;
+}
+
+void IngestWorker::CutObject(const kernels::Message& message, Stream& stream) {
+  const DomainKeys& keys = ctx_.vault.domain_keys();
+  IngestObject& object = *stream.object;
+  size_t at = 0;
+  for (const kernels::Chunk& chunk : message.chunks) {
+    ChunkIdentity identity;
+    identity.h = keys.ChunkSecret(chunk.sha256, chunk.length, chunk.poly1305);
+    identity.id = ChunkIdOf(identity.h);
+    identity.poly1305 = chunk.poly1305;
+    identity.length = chunk.length;
+    object.sealed_chunks.push_back({identity.h, chunk.length});
+    cuts_.push_back({&object, identity, message.data.subspan(at, chunk.length)});
+    at += chunk.length;
+  }
+  object.size += at;
+  stream.carry = message.data.subspan(at);
+}
+
+// Makes the manifests of what is read to its end, while the nodes answer for its chunks.
+void IngestWorker::FinishObjects(Slab& slab) {
+  std::vector<std::pair<IngestObject*, Status>> finished;
+  for (size_t i = 0; i < slab.streams.size(); ++i) {
+    const kernels::Message& message = slab.batch.messages[i];
+    if (!message.last) continue;
+    Stream& stream = *slab.streams[i];
+    stream.ended = true;
+    finished.emplace_back(stream.object, maker_.Make(*stream.object, message.result));
+  }
+  {
+    MonitorLock lock(*ctx_.monitor);
+    for (auto& [object, status] : finished) {
+      if (object->status.ok()) object->status = status;
+      ctx_.Drop(object);
+    }
+  }
+  DropEndedStreams();
+}
+
+void IngestWorker::Release(IngestObject* object, const Status& status) {
+  MonitorLock lock(*ctx_.monitor);
+  if (object->status.ok()) object->status = status;
+  ctx_.Drop(object);
+}
+
+void IngestWorker::DropEndedStreams() {
+  ctx_.open_streams -= std::erase_if(streams_, [](const auto& stream) { return stream->ended; });
+}
+
+void IngestWorker::AbandonStreams(const Status& status) {
+  for (const std::unique_ptr<Stream>& stream : streams_) {
+    stream->ended = true;
+    Release(stream->object, status);
+  }
+  DropEndedStreams();
+}
+
+}  // namespace holdfast

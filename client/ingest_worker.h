@@ -1,0 +1,107 @@
+// One thread of an ingest: fills slabs with bytes of many files, has them cut and digested, and
+// hands chunks and objects on.
+//
+// Each worker has two slabs in turn: while the nodes answer for the chunks of one, the other is
+// read and digested. A long file stays with its worker as a stream, of which every slab takes the
+// next slice; bytes after the last cut go to the front of that slice.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "client/ingest_chunks.h"
+#include "client/ingest_commit.h"
+#include "client/ingest_feed.h"
+#include "client/ingest_manifest.h"
+#include "client/sealer.h"
+
+namespace holdfast {
+
+// How slabs are shared out; a pure function of options and chunk sizes.
+struct SlabPlan {
+  SlabPlan(size_t wanted_slab_bytes, uint32_t max_chunk);
+  size_t slab_bytes;
+  size_t long_bytes;   // Longer files are read as streams, in slices of at least this.
+  size_t max_streams;  // Per worker.
+};
+
+class IngestWorker {
+ public:
+  struct Parts {
+    IngestContext& ctx;
+    Source& source;
+    SourceFeed& feed;
+    ChunkStore& store;
+    ManifestMaker& maker;
+    Committer& committer;
+  };
+  IngestWorker(const Parts& parts, const SlabPlan& plan, size_t workers, MutableBytes slab0,
+               MutableBytes slab1);
+  ~IngestWorker();
+
+  // Until the source is at its end or the vault has failed. Everything begun is handed on.
+  void Run();
+
+ private:
+  // A file being read.
+  struct Stream {
+    IngestObject* object = nullptr;
+    std::unique_ptr<SourceFile> file;
+    uint64_t offset = 0;        // Read so far.
+    Bytes carry;                // Read, not yet cut; in the slab before.
+    bool ended = false;
+    kernels::DigestState state;
+  };
+  struct Slab {
+    MutableBytes memory;
+    size_t used = 0;
+    kernels::Batch batch;
+    std::vector<std::unique_ptr<Stream>> short_files;  // Whole in this slab.
+    std::vector<Stream*> streams;                      // Whose bytes batch.messages[i] is.
+    ChunkStore::Round round;
+
+    size_t room() const { return memory.size() - used; }
+  };
+
+  bool Stopping();
+  bool NothingLeft();
+  // False when there is nothing in it.
+  bool Fill(Slab& slab, bool wait);
+  void TakeStreams();
+  void FillSlices(Slab& slab);
+  void FillShort(Slab& slab, bool wait);
+  // False when the entry has to wait for the next slab.
+  bool AddEntry(Slab& slab, SourceEntry& entry);
+  bool AddShortFile(Slab& slab, SourceEntry& entry);
+  void StoreWithoutContent(SourceEntry entry);
+  // Opens the entry's file; null, and the error is reported, when that fails.
+  std::unique_ptr<Stream> Open(SourceEntry entry);
+  // Reads the stream's next bytes, at most `slice` with the carry, into a message of the slab.
+  Status ReadSlice(Slab& slab, Stream& stream, size_t slice);
+
+  void Process(Slab& slab);
+  kernels::Status Digest(kernels::Batch& batch);
+  void CutObject(const kernels::Message& message, Stream& stream);
+  void FinishObjects(Slab& slab);
+  void Release(IngestObject* object, const Status& status);
+  // Drops streams that are read to their end or have failed.
+  void DropEndedStreams();
+  void AbandonStreams(const Status& status);
+
+  IngestContext& ctx_;
+  Source& source_;
+  SourceFeed& feed_;
+  ChunkStore& store_;
+  ManifestMaker& maker_;
+  Committer& committer_;
+  const SlabPlan plan_;
+  const size_t workers_;
+  Sealer sealer_;
+  Slab slabs_[2];
+  std::vector<std::unique_ptr<Stream>> streams_;
+  std::optional<SourceEntry> held_;  // Did not fit into the slab before.
+  std::vector<ChunkStore::Cut> cuts_;
+};
+
+}  // namespace holdfast

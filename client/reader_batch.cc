@@ -1,0 +1,230 @@
+#include "client/reader_batch.h"
+
+#include <algorithm>
+#include <condition_variable>
+
+#include "absl/strings/str_cat.h"
+#include "client/reader.h"
+#include "client/reader_chunk.h"
+
+namespace holdfast {
+namespace {
+
+// Submit, and wait for it.
+kernels::Status SubmitAndWait(kernels::Engine& engine, kernels::Batch& batch) {
+  std::mutex mutex;
+  std::condition_variable done;
+  std::optional<kernels::Status> result;
+  engine.Submit(batch, [&](kernels::Status status) {
+    std::lock_guard lock(mutex);
+    result = status;
+    done.notify_one();
+  });
+  std::unique_lock lock(mutex);
+  done.wait(lock, [&] { return result.has_value(); });
+  return *result;
+}
+
+}  // namespace
+
+bool CheckedRecords::Contains(const RecordId& id) {
+  std::lock_guard lock(mutex_);
+  return ids_.contains(id);
+}
+
+void CheckedRecords::Insert(const RecordId& id) {
+  std::lock_guard lock(mutex_);
+  if (ids_.size() >= kMax) ids_.clear();
+  ids_.insert(id);
+}
+
+void ReadBatch::Add(std::unique_ptr<ReadStream> stream) {
+  Slice slice{.stream = std::move(stream), .first_slot = slots_.size()};
+  Status status = PlanSlots(slice);
+  slice.slots = slots_.size() - slice.first_slot;
+  slice.last = !status.ok() || slice.stream->cursor.at_end();
+  if (slice.stream->status.ok()) slice.stream->status = status;
+  bytes_ += slice.size;
+  slices_.push_back(std::move(slice));
+}
+
+// A slice holds at least slice_bytes_ where the object does; an object of twice that is one slice.
+Status ReadBatch::PlanSlots(Slice& slice) {
+  ReadStream& stream = *slice.stream;
+  const uint64_t size = stream.object.sealed.size;
+  const uint64_t enough = size <= 2 * slice_bytes_ ? size : slice_bytes_;
+  while (!stream.cursor.at_end() && slice.size < enough) {
+    ASSIGN_OR_RETURN(PlacedChunk chunk, stream.cursor.Next());
+    slots_.push_back({.chunk = std::move(chunk), .first_answer = gets_.size()});
+    Slot& slot = slots_.back();
+    slice.size += slot.chunk.info.length;
+    RETURN_IF_ERROR(Ask(slot.chunk));
+    slot.answers = gets_.size() - slot.first_answer;
+  }
+  return absl::OkStatus();
+}
+
+Status ReadBatch::Ask(const PlacedChunk& chunk) {
+  ASSIGN_OR_RETURN(auto map, vault_.CachedMap());
+  const std::vector<uint32_t>& nodes = ActingSet(*map, chunk.ref.id);
+  const bool all = options_.all_replicas && nodes.size() > 1 && !checked_.Contains(chunk.ref.id);
+  for (size_t i = 0; i < nodes.size() && (i == 0 || all); ++i) {
+    gets_.Add(nodes[i], chunk.ref.id, chunk.ref.stored_length);
+  }
+  return absl::OkStatus();
+}
+
+std::vector<std::unique_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine,
+                                                            Buffer& slab) {
+  gets_.Wait();
+  if (slab.size() < bytes_) slab.resize(bytes_);
+  slab_ = slab;
+  size_t at = 0;
+  for (Slice& slice : slices_) {
+    slice.at = at;
+    for (Slot& slot : SlotsOf(slice)) {
+      slot.at = at;
+      at += slot.chunk.info.length;
+      OpenSlot(*slice.stream->job, slot);
+    }
+  }
+  RunEngine(engine);
+  std::vector<std::unique_ptr<ReadStream>> unfinished;
+  for (Slice& slice : slices_) {
+    if (!Settle(slice)) unfinished.push_back(std::move(slice.stream));
+  }
+  return unfinished;
+}
+
+// Opens the first answer that opens, into the slab, and holds the others to it. The answers'
+// bytes are let go.
+void ReadBatch::OpenSlot(ReadJob& job, Slot& slot) {
+  const PlacedChunk& chunk = slot.chunk;
+  SharedBytes good;
+  bool all_good = true;
+  for (size_t i = 0; i < slot.answers; ++i) {
+    GetAnswer& answer = gets_[slot.first_answer + i];
+    Status status = answer.status;
+    const SharedBytes stored = std::move(answer.stored);
+    if (status.ok() && !slot.opened) {
+      status = OpenChunkInto(chunk.ref, chunk.info, stored.view, PlaceOf(slot));
+      slot.opened = status.ok();
+      if (slot.opened) good = stored;
+      if (absl::IsDataLoss(status)) {
+        QuarantineRecord(vault_.transport(), answer.node, chunk.ref.id, answer.checksum);
+      }
+    } else if (status.ok() && !std::ranges::equal(stored.view, good.view)) {
+      answer.stored = stored;
+      status = CheckVariant(slot, answer);
+    }
+    if (status.ok()) continue;
+    all_good = false;
+    job.OnFault({answer.node, chunk.ref.id, status});
+  }
+  if (options_.all_replicas && all_good && slot.answers > 1) checked_.Insert(chunk.ref.id);
+}
+
+// A replica whose bytes are not those of the one that opened.
+Status ReadBatch::CheckVariant(const Slot& slot, const GetAnswer& answer) {
+  const PlacedChunk& chunk = slot.chunk;
+  Buffer plaintext(chunk.info.length);
+  Status status = OpenAndCheck(vault_.domain_keys(), chunk.ref, chunk.info, answer.stored.view,
+                               plaintext);
+  if (status.ok()) {
+    return absl::DataLossError(
+        absl::StrCat(ChunkName(chunk.ref.id), " is good, but differs from another replica"));
+  }
+  if (absl::IsDataLoss(status)) {
+    QuarantineRecord(vault_.transport(), answer.node, chunk.ref.id, answer.checksum);
+  }
+  return status;
+}
+
+uint32_t ReadBatch::DigestsOf(const Slice& slice) const {
+  return options_.digests & RecordedDigests(slice.stream->object.sealed);
+}
+
+// Gives the engine every slice that is whole so far: one pass for chunk identities and digests.
+void ReadBatch::RunEngine(kernels::Engine& engine) {
+  engine_batch_.messages.reserve(slices_.size());
+  states_before_.reserve(slices_.size());
+  for (Slice& slice : slices_) {
+    states_before_.push_back(slice.stream->state);
+    const bool opened = std::ranges::all_of(SlotsOf(slice), &Slot::opened);
+    if (!opened || !slice.stream->status.ok()) continue;
+    engine_batch_.messages.push_back({.data = slab_.subspan(slice.at, slice.size),
+                                      .last = slice.last,
+                                      .digests = DigestsOf(slice),
+                                      .state = &slice.stream->state});
+    slice.message = &engine_batch_.messages.back();
+  }
+  if (SubmitAndWait(engine, engine_batch_) == kernels::Status::kOk) return;
+  for (Slice& slice : slices_) slice.message = nullptr;
+}
+
+// Whether the engine found the chunks that the manifest lists.
+bool ReadBatch::Matches(const Slice& slice) {
+  const std::span<const Slot> slots = SlotsOf(slice);
+  const kernels::Message& message = *slice.message;
+  return message.consumed == slice.size && message.chunks.size() == slots.size() &&
+         std::ranges::equal(message.chunks, slots, [&](const kernels::Chunk& got, const Slot& slot) {
+           return got.length == slot.chunk.info.length &&
+                  HasIdentity(vault_.domain_keys(), slot.chunk.ref, slot.chunk.info, got.sha256,
+                              got.poly1305);
+         });
+}
+
+// The slow way, when something is wrong with the slice, or it was cut by another rule.
+void ReadBatch::CheckChunkByChunk(Slice& slice) {
+  ReadStream& stream = *slice.stream;
+  stream.state = states_before_[&slice - slices_.data()];
+  for (Slot& slot : SlotsOf(slice)) {
+    if (!stream.status.ok() && !options_.all_replicas) return;
+    const Bytes plaintext = PlaceOf(slot);
+    if (!slot.opened || !HasIdentity(vault_.domain_keys(), slot.chunk.ref, slot.chunk.info,
+                                     plaintext)) {
+      Status status = Repair(slot);
+      if (slot.opened && !status.ok()) {
+        const GetAnswer& answer = gets_[slot.first_answer];
+        stream.job->OnFault({answer.node, slot.chunk.ref.id, status});
+      }
+      if (stream.status.ok()) stream.status = status;
+    }
+    if (stream.status.ok()) kernels::Update(stream.state, DigestsOf(slice), plaintext);
+  }
+}
+
+// Takes the chunk from whichever replica is good.
+Status ReadBatch::Repair(Slot& slot) {
+  ASSIGN_OR_RETURN(const Buffer good, ReadChunk(vault_, slot.chunk.ref, slot.chunk.info));
+  std::ranges::copy(good, PlaceOf(slot).begin());
+  return absl::OkStatus();
+}
+
+Status ReadBatch::CompareDigests(const Slice& slice, const kernels::Digests& got) const {
+  const SealedManifest& sealed = slice.stream->object.sealed;
+  const uint32_t digests = DigestsOf(slice);
+  const char* wrong = nullptr;
+  if ((digests & kernels::kMd5) && got.md5 != *sealed.md5) wrong = "MD5";
+  if ((digests & kernels::kSha1) && got.sha1 != *sealed.sha1) wrong = "SHA-1";
+  if ((digests & kernels::kSha256) && got.sha256 != sealed.sha256) wrong = "SHA-256";
+  if (wrong == nullptr) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("its content does not have the recorded ", wrong));
+}
+
+// Finishes with the slice; true when the whole stream is finished.
+bool ReadBatch::Settle(Slice& slice) {
+  ReadStream& stream = *slice.stream;
+  const bool fast = slice.message != nullptr && Matches(slice);
+  if (!fast) CheckChunkByChunk(slice);
+  if (slice.last && stream.status.ok()) {
+    stream.status = CompareDigests(slice, fast ? slice.message->result
+                                               : kernels::Finish(stream.state, DigestsOf(slice)));
+  }
+  if (stream.status.ok()) stream.status = stream.job->OnContent(slab_.subspan(slice.at, slice.size));
+  const bool finished = slice.last || (!stream.status.ok() && !options_.all_replicas);
+  if (finished) stream.job->OnDone(stream.status);
+  return finished;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,105 @@
+// What one thread of a BulkReader works on at a time: slices of many objects.
+#pragma once
+
+#include <mutex>
+
+#include "absl/container/flat_hash_set.h"
+#include "client/reader_bulk.h"
+#include "client/reader_cursor.h"
+#include "client/reader_gets.h"
+
+namespace holdfast {
+
+// Records all of whose replicas were found equal and good. Forgets everything when full: a record
+// is then only read once more. Thread-safe.
+class CheckedRecords {
+ public:
+  bool Contains(const RecordId& id);
+  void Insert(const RecordId& id);
+
+ private:
+  static constexpr size_t kMax = 1u << 20;
+  std::mutex mutex_;
+  absl::flat_hash_set<RecordId> ids_;
+};
+
+// One object being read.
+struct ReadStream {
+  ReadStream(Vault& vault, std::unique_ptr<ReadJob> read_job, const Vault::OpenedObject& opened)
+      : job(std::move(read_job)), object(opened), cursor(vault, opened) {
+    state.Reset();
+  }
+  const std::unique_ptr<ReadJob> job;
+  const Vault::OpenedObject& object;
+  ChunkCursor cursor;           // How far slices were planned.
+  kernels::DigestState state;   // Of the slices checked.
+  Status status;                // The first thing that went wrong.
+};
+
+class ReadBatch {
+ public:
+  ReadBatch(Vault& vault, const BulkOptions& options, size_t slice_bytes, CheckedRecords& checked)
+      : vault_(vault),
+        options_(options),
+        slice_bytes_(slice_bytes),
+        checked_(checked),
+        gets_(vault.transport()) {}
+
+  // Plans the stream's next slice.
+  void Add(std::unique_ptr<ReadStream> stream);
+  void Send() { gets_.Send(); }
+  // Waits for the answers, checks, and hands out content. `slab` is scratch memory, kept between
+  // batches. Returns the streams that have more slices.
+  std::vector<std::unique_ptr<ReadStream>> Process(kernels::Engine& engine, Buffer& slab);
+
+  size_t slices() const { return slices_.size(); }
+  uint64_t bytes() const { return bytes_; }
+  uint64_t stored_bytes() const { return gets_.bytes_received(); }
+
+ private:
+  struct Slot {  // A chunk and where its plaintext goes.
+    PlacedChunk chunk;
+    size_t first_answer = 0, answers = 0;
+    size_t at = 0;  // In the slab.
+    bool opened = false;
+  };
+  struct Slice {
+    std::unique_ptr<ReadStream> stream;
+    size_t first_slot = 0, slots = 0;
+    size_t at = 0, size = 0;  // In the slab.
+    bool last = false;
+    kernels::Message* message = nullptr;  // Null: not given to the engine.
+  };
+
+  Status PlanSlots(Slice& slice);
+  Status Ask(const PlacedChunk& chunk);
+  std::span<Slot> SlotsOf(const Slice& slice) {
+    return std::span(slots_).subspan(slice.first_slot, slice.slots);
+  }
+  MutableBytes PlaceOf(const Slot& slot) {
+    return slab_.subspan(slot.at, slot.chunk.info.length);
+  }
+  void OpenSlot(ReadJob& job, Slot& slot);
+  Status CheckVariant(const Slot& slot, const GetAnswer& answer);
+  void RunEngine(kernels::Engine& engine);
+  bool Matches(const Slice& slice);
+  void CheckChunkByChunk(Slice& slice);
+  Status Repair(Slot& slot);
+  Status CompareDigests(const Slice& slice, const kernels::Digests& got) const;
+  uint32_t DigestsOf(const Slice& slice) const;
+  bool Settle(Slice& slice);
+
+  Vault& vault_;
+  const BulkOptions& options_;
+  const size_t slice_bytes_;
+  CheckedRecords& checked_;
+  NodeGets gets_;
+  std::vector<Slot> slots_;
+  std::vector<Slice> slices_;
+  uint64_t bytes_ = 0;
+  MutableBytes slab_;
+  kernels::Batch engine_batch_;
+  std::vector<kernels::DigestState> states_before_;  // Per slice.
+};
+
+}  // namespace holdfast

@@ -1,0 +1,57 @@
+// Fetches stored records from nodes: many per request, several requests under way.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "common/rpc/transport.h"
+
+namespace holdfast {
+
+// What one node answered about one record.
+struct GetAnswer {
+  uint32_t node = 0;
+  RecordId id;
+  // Ok when `stored` has the bytes. kDataLoss: missing, corrupt or unreadable there. kUnavailable:
+  // the node could not be asked.
+  Status status;
+  SharedBytes stored;
+  Checksum checksum;
+};
+
+// One round of questions: Add all, Send once, Wait once, then read the answers. One thread.
+class NodeGets {
+ public:
+  explicit NodeGets(Transport& transport);
+  ~NodeGets();
+  NodeGets(const NodeGets&) = delete;
+  NodeGets& operator=(const NodeGets&) = delete;
+
+  // The place of the answer. `stored_length` is a guess that only sizes requests.
+  size_t Add(uint32_t node, const RecordId& id, uint32_t stored_length);
+  // Groups by node, in the order added, and sends.
+  void Send();
+  void Wait();
+  GetAnswer& operator[](size_t i) { return answers_[i]; }
+  size_t size() const { return answers_.size(); }
+  uint64_t bytes_received() const { return bytes_received_; }
+
+ private:
+  struct Request;
+  struct Shared;
+  void TakeReply(const Request& request, StatusOr<RpcMessage> reply);
+
+  Transport& transport_;
+  std::vector<GetAnswer> answers_;
+  std::vector<uint32_t> lengths_;  // Parallel to answers_.
+  std::vector<Request> requests_;
+  std::shared_ptr<Shared> shared_;
+  uint64_t bytes_received_ = 0;
+};
+
+// One record from one node, waited for.
+GetAnswer GetFromNode(Transport& transport, uint32_t node, const RecordId& id);
+
+}  // namespace holdfast

@@ -1,0 +1,368 @@
+#include "client/tree_writer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "client/lru_cache.h"
+#include "common/base/text.h"
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kOpenDirectories = 128;
+constexpr size_t kSparseBlock = 4096;
+constexpr int kTemporaryTries = 100;
+
+absl::StatusCode CodeOf(int error) {
+  switch (error) {
+    case EEXIST:
+      return absl::StatusCode::kAlreadyExists;
+    case ENOSPC:
+    case EDQUOT:
+      return absl::StatusCode::kResourceExhausted;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::StatusCode::kPermissionDenied;
+    case ENOTDIR:
+    case ELOOP:
+    case EISDIR:
+    case ENOENT:
+      return absl::StatusCode::kFailedPrecondition;
+    case ENAMETOOLONG:
+    case EINVAL:
+      return absl::StatusCode::kInvalidArgument;
+    default:
+      return absl::StatusCode::kUnavailable;
+  }
+}
+
+// Of errno.
+Status ErrnoStatus(std::string_view what) {
+  const int error = errno;
+  char text[128];
+  return Status(CodeOf(error),
+                absl::StrCat(std::string(what), ": ", strerror_r(error, text, sizeof text)));
+}
+
+class Fd {
+ public:
+  explicit Fd(int fd) : fd_(fd) {}
+  ~Fd() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  int get() const { return fd_; }
+  bool ok() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+using SharedFd = std::shared_ptr<const Fd>;
+
+Status WriteAll(int fd, Bytes bytes, uint64_t offset) {
+  while (!bytes.empty()) {
+    const ssize_t n = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("writing it");
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return absl::OkStatus();
+}
+
+bool AllZero(Bytes block) {
+  return block.empty() || (block[0] == 0 && memcmp(block.data(), block.data() + 1,
+                                                   block.size() - 1) == 0);
+}
+
+// Writes what lies at `offset`, but for aligned blocks of zeros; the caller sets the size.
+Status WriteSparse(int fd, Bytes bytes, uint64_t offset) {
+  size_t begin = 0;  // Of the run of blocks to be written that ends at `at`.
+  size_t at = 0;
+  while (at < bytes.size()) {
+    const size_t to_boundary = kSparseBlock - (offset + at) % kSparseBlock;
+    const size_t n = std::min(to_boundary, bytes.size() - at);
+    if (AllZero(bytes.subspan(at, n))) {
+      RETURN_IF_ERROR(WriteAll(fd, bytes.subspan(begin, at - begin), offset + begin));
+      begin = at + n;
+    }
+    at += n;
+  }
+  return WriteAll(fd, bytes.subspan(begin), offset + begin);
+}
+
+timespec Mtime(const Attributes& attributes) {
+  return {.tv_sec = attributes.mtime_seconds, .tv_nsec = attributes.mtime_nanos};
+}
+
+// Whether the system keeps attributes of this name from other users than root.
+bool IsSystemXattr(const std::string& name) {
+  return name.starts_with("security.") || name.starts_with("trusted.");
+}
+
+}  // namespace
+
+// Open directories by name, some of them kept. Thread-safe.
+class TreeWriter::Directories {
+ public:
+  explicit Directories(int root) : root_(std::make_shared<const Fd>(root)) {}
+
+  // "" is the root. Missing directories are made.
+  StatusOr<SharedFd> Get(const std::string& name) {
+    // The nearest directory that is open: most often this one or the one above.
+    size_t known = name.size();
+    SharedFd fd;
+    {
+      std::lock_guard lock(mutex_);
+      for (; known != 0; known = Parent(name, known)) {
+        if (SharedFd* found = open_.Find(name.substr(0, known))) {
+          fd = *found;
+          break;
+        }
+      }
+    }
+    if (known == 0) fd = root_;
+    if (known == name.size()) return fd;
+    while (known < name.size()) {
+      const size_t begin = known == 0 ? 0 : known + 1;
+      known = std::min(name.find('/', begin), name.size());
+      ASSIGN_OR_RETURN(fd, Enter(*fd, name.substr(begin, known - begin)));
+    }
+    std::lock_guard lock(mutex_);
+    open_.Insert(name, fd);
+    return fd;
+  }
+
+ private:
+  static size_t Parent(const std::string& name, size_t length) {
+    const size_t slash = name.rfind('/', length - 1);
+    return slash == std::string::npos ? 0 : slash;
+  }
+
+  static StatusOr<SharedFd> Enter(const Fd& parent, const std::string& component) {
+    constexpr int kFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(parent.get(), component.c_str(), kFlags);
+    if (fd < 0 && errno == ENOENT) {
+      if (mkdirat(parent.get(), component.c_str(), 0700) != 0 && errno != EEXIST) {
+        return ErrnoStatus(absl::StrCat("making directory ", Printable(component)));
+      }
+      fd = openat(parent.get(), component.c_str(), kFlags);
+    }
+    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          Printable(component), " is in the way: no directory (links are not followed)"));
+    }
+    if (fd < 0) return ErrnoStatus(absl::StrCat("entering ", Printable(component)));
+    return std::make_shared<const Fd>(fd);
+  }
+
+  const SharedFd root_;
+  std::mutex mutex_;
+  LruCache<std::string, SharedFd> open_{kOpenDirectories};
+};
+
+// Where a name goes: an open directory and the last component.
+struct TreeWriter::Place {
+  SharedFd directory;
+  std::string base;
+  int fd() const { return directory->get(); }
+};
+
+StatusOr<std::unique_ptr<TreeWriter>> TreeWriter::Open(const std::string& directory) {
+  for (size_t slash = directory.find('/', 1); !directory.empty();
+       slash = directory.find('/', slash + 1)) {
+    const std::string above = directory.substr(0, slash);
+    if (mkdir(above.c_str(), 0777) != 0 && errno != EEXIST) {
+      return ErrnoStatus(absl::StrCat("making directory ", Printable(above)));
+    }
+    if (slash == std::string::npos) break;
+  }
+  const int fd = open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus(Printable(directory));
+  return std::unique_ptr<TreeWriter>(new TreeWriter(fd));
+}
+
+TreeWriter::TreeWriter(int root)
+    : is_root_(geteuid() == 0), directories_(std::make_unique<Directories>(root)) {}
+TreeWriter::~TreeWriter() = default;
+
+StatusOr<TreeWriter::Place> TreeWriter::Find(const std::string& name) {
+  if (name.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError("a name with a NUL byte is refused");
+  }
+  for (size_t begin = 0; begin <= name.size();) {
+    const size_t end = std::min(name.find('/', begin), name.size());
+    const std::string_view component = std::string_view(name).substr(begin, end - begin);
+    if (component.empty() || component == "." || component == "..") {
+      return absl::InvalidArgumentError(absl::StrCat("a name with the component \"",
+                                                     std::string(component), "\" is refused"));
+    }
+    begin = end + 1;
+  }
+  const size_t slash = name.rfind('/');
+  const bool top = slash == std::string::npos;
+  ASSIGN_OR_RETURN(SharedFd directory, directories_->Get(top ? "" : name.substr(0, slash)));
+  return Place{std::move(directory), top ? name : name.substr(slash + 1)};
+}
+
+Status TreeWriter::MakeDirectory(const std::string& name) {
+  RETURN_IF_ERROR(Find(name).status());
+  return directories_->Get(name).status();
+}
+
+Status TreeWriter::SetDirectoryAttributes(const std::string& name, const Attributes& attributes) {
+  ASSIGN_OR_RETURN(const Place place, Find(name));
+  const Fd fd(openat(place.fd(), place.base.c_str(),
+                     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.ok()) return ErrnoStatus("opening it");
+  return SetAttributes(fd.get(), attributes);
+}
+
+// The mode after the owner, which clears set-id bits; the time last.
+Status TreeWriter::SetAttributes(int fd, const Attributes& attributes) {
+  if (is_root_ && fchown(fd, attributes.uid, attributes.gid) != 0) {
+    return ErrnoStatus("setting its owner");
+  }
+  RETURN_IF_ERROR(SetXattrs(fd, attributes));
+  if (fchmod(fd, attributes.mode & 07777) != 0) return ErrnoStatus("setting its mode");
+  const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, Mtime(attributes)};
+  if (futimens(fd, times) != 0) return ErrnoStatus("setting its time");
+  return absl::OkStatus();
+}
+
+Status TreeWriter::SetXattrs(int fd, const Attributes& attributes) {
+  for (const XAttr& xattr : attributes.xattrs) {
+    if (fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) == 0) continue;
+    const bool kept_from_us = errno == EPERM && !is_root_ && IsSystemXattr(xattr.name);
+    if (errno != ENOTSUP && !kept_from_us) {
+      return ErrnoStatus(absl::StrCat("setting its attribute ", Printable(xattr.name)));
+    }
+    ++xattrs_skipped_;
+  }
+  return absl::OkStatus();
+}
+
+Status TreeWriter::WriteFile(const std::string& name, Bytes content,
+                             const Attributes& attributes) {
+  ASSIGN_OR_RETURN(const Place place, Find(name));
+  const Fd fd(openat(place.fd(), place.base.c_str(),
+                     O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd.ok()) return ErrnoStatus("creating it");
+  Status status = attributes.sparse ? WriteSparse(fd.get(), content, 0)
+                                    : WriteAll(fd.get(), content, 0);
+  if (status.ok() && attributes.sparse &&
+      ftruncate(fd.get(), static_cast<off_t>(content.size())) != 0) {
+    status = ErrnoStatus("setting its size");
+  }
+  if (status.ok()) status = SetAttributes(fd.get(), attributes);
+  if (!status.ok()) unlinkat(place.fd(), place.base.c_str(), 0);
+  return status;
+}
+
+class TreeWriter::FileSink : public Sink {
+ public:
+  FileSink(TreeWriter& writer, Place place, std::string temporary, Fd fd,
+           const Attributes& attributes)
+      : writer_(writer),
+        place_(std::move(place)),
+        temporary_(std::move(temporary)),
+        fd_(std::move(fd)),
+        attributes_(attributes) {}
+
+  ~FileSink() override {
+    if (!temporary_.empty()) unlinkat(place_.fd(), temporary_.c_str(), 0);
+  }
+
+  Status Append(Bytes bytes) override {
+    RETURN_IF_ERROR(attributes_.sparse ? WriteSparse(fd_.get(), bytes, size_)
+                                       : WriteAll(fd_.get(), bytes, size_));
+    size_ += bytes.size();
+    return absl::OkStatus();
+  }
+
+  Status Commit() override {
+    if (attributes_.sparse && ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) {
+      return ErrnoStatus("setting its size");
+    }
+    RETURN_IF_ERROR(writer_.SetAttributes(fd_.get(), attributes_));
+    const char* from = temporary_.c_str();
+    const char* to = place_.base.c_str();
+    if (renameat2(place_.fd(), from, place_.fd(), to, RENAME_NOREPLACE) == 0) {
+      temporary_.clear();
+      return absl::OkStatus();
+    }
+    if (errno != EINVAL && errno != ENOSYS) return ErrnoStatus("renaming it into place");
+    // A file system without that flag: a link does not replace either.
+    if (linkat(place_.fd(), from, place_.fd(), to, 0) != 0) return ErrnoStatus("naming it");
+    return absl::OkStatus();
+  }
+
+ private:
+  TreeWriter& writer_;
+  const Place place_;
+  std::string temporary_;  // Empty when it has its name.
+  const Fd fd_;
+  const Attributes& attributes_;
+  uint64_t size_ = 0;
+};
+
+StatusOr<std::unique_ptr<TreeWriter::Sink>> TreeWriter::CreateFile(const std::string& name,
+                                                                   const Attributes& attributes) {
+  ASSIGN_OR_RETURN(Place place, Find(name));
+  struct stat there;
+  if (fstatat(place.fd(), place.base.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0) {
+    errno = EEXIST;
+    return ErrnoStatus("creating it");
+  }
+  for (int i = 0; i < kTemporaryTries; ++i) {
+    std::string temporary = absl::StrCat(".holdfast-restore-", next_temporary_++);
+    Fd fd(openat(place.fd(), temporary.c_str(),
+                 O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (fd.ok()) {
+      return std::make_unique<FileSink>(*this, std::move(place), std::move(temporary),
+                                        std::move(fd), attributes);
+    }
+    if (errno != EEXIST) break;
+  }
+  return ErrnoStatus("creating a temporary file for it");
+}
+
+Status TreeWriter::MakeSymlink(const std::string& name, const std::string& target,
+                               const Attributes& attributes) {
+  ASSIGN_OR_RETURN(const Place place, Find(name));
+  const char* base = place.base.c_str();
+  if (symlinkat(target.c_str(), place.fd(), base) != 0) return ErrnoStatus("making the link");
+  Status status;
+  const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, Mtime(attributes)};
+  if (is_root_ && fchownat(place.fd(), base, attributes.uid, attributes.gid,
+                           AT_SYMLINK_NOFOLLOW) != 0) {
+    status = ErrnoStatus("setting its owner");
+  } else if (utimensat(place.fd(), base, times, AT_SYMLINK_NOFOLLOW) != 0) {
+    status = ErrnoStatus("setting its time");
+  }
+  if (!status.ok()) unlinkat(place.fd(), base, 0);
+  return status;
+}
+
+Status TreeWriter::MakeHardLink(const std::string& name, const std::string& first) {
+  ASSIGN_OR_RETURN(const Place from, Find(first));
+  ASSIGN_OR_RETURN(const Place to, Find(name));
+  if (linkat(from.fd(), from.base.c_str(), to.fd(), to.base.c_str(), 0) == 0) {
+    return absl::OkStatus();
+  }
+  return ErrnoStatus("making the hard link");
+}
+
+}  // namespace holdfast

@@ -1,0 +1,75 @@
+// Writes a tree of files under one directory, as restore needs it.
+//
+// Names are raw bytes of any length, taken component by component with openat; no component is
+// ever followed through a symbolic link, so nothing is written outside the directory. "", "." and
+// ".." are refused as components. Nothing that is there is overwritten.
+//
+// A regular file appears under its name only with all its content: a small one is written at once
+// from memory, a long one under ".holdfast-restore-<n>" beside its place and renamed at the end.
+// Nothing is synced: what restore writes is a copy, and the system says on the next sync or
+// unmount, not here, when a disk fails later. Errors of the writes themselves are returned:
+// kAlreadyExists, kResourceExhausted (no space, quota), kInvalidArgument (the name is refused),
+// kFailedPrecondition (a component is no directory), kPermissionDenied, kUnavailable (the rest).
+//
+// Thread-safe; a Sink belongs to one thread at a time.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/bytes.h"
+#include "common/base/status.h"
+#include "common/format/manifest.h"
+
+namespace holdfast {
+
+class TreeWriter {
+ public:
+  // A regular file being written. Destroyed before Commit, it leaves nothing.
+  class Sink {
+   public:
+    virtual ~Sink() = default;
+    virtual Status Append(Bytes bytes) = 0;
+    // Sets the attributes and gives the file its name.
+    virtual Status Commit() = 0;
+  };
+
+  // Makes `directory` and what leads to it where missing.
+  static StatusOr<std::unique_ptr<TreeWriter>> Open(const std::string& directory);
+  ~TreeWriter();
+
+  // Makes the directory, and those above it; ok when it is there. Only the owner may enter until
+  // SetDirectoryAttributes.
+  Status MakeDirectory(const std::string& name);
+  // To be called when nothing more is made below it.
+  Status SetDirectoryAttributes(const std::string& name, const Attributes& attributes);
+  Status WriteFile(const std::string& name, Bytes content, const Attributes& attributes);
+  // `attributes` outlives the sink.
+  StatusOr<std::unique_ptr<Sink>> CreateFile(const std::string& name,
+                                             const Attributes& attributes);
+  Status MakeSymlink(const std::string& name, const std::string& target,
+                     const Attributes& attributes);
+  // `first` is a name made by this writer.
+  Status MakeHardLink(const std::string& name, const std::string& first);
+  // Extended attributes left out because the file system has none, or, for another user than
+  // root, because they are the system's (security.*, trusted.*).
+  uint64_t xattrs_skipped() const { return xattrs_skipped_; }
+
+ private:
+  class Directories;
+  class FileSink;
+  struct Place;
+  explicit TreeWriter(int root);
+  StatusOr<Place> Find(const std::string& name);
+  Status SetAttributes(int fd, const Attributes& attributes);
+  Status SetXattrs(int fd, const Attributes& attributes);
+
+  const bool is_root_;
+  std::unique_ptr<Directories> directories_;
+  std::atomic<uint64_t> next_temporary_{0};
+  std::atomic<uint64_t> xattrs_skipped_{0};
+};
+
+}  // namespace holdfast

@@ -1,0 +1,61 @@
+#include "client/verify_log.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/rpc/methods.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int64_t kTimeoutNanos = 600'000'000'000;  // Of one segment.
+constexpr int kAttempts = 3;
+
+StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node,
+                                                    uint64_t segment) {
+  proto::NodeCheckSegmentRequest request;
+  request.set_segment_number(segment);
+  request.set_all_payloads(false);
+  StatusOr<RpcMessage> reply = absl::UnavailableError("");
+  for (int i = 0; i < kAttempts && absl::IsUnavailable(reply.status()); ++i) {
+    reply = CallAndWait(vault.transport(), NodeAddress(node),
+                        MakeMessage(rpc::kNodeCheckSegment, request), kTimeoutNanos);
+  }
+  if (!reply.ok()) return reply.status();
+  return ParseHead<proto::NodeCheckSegmentReply>(*reply);
+}
+
+Status CheckLog(Vault& vault, uint32_t node, LogFindings& found) {
+  size_t listed = 0;
+  uint64_t segment = 0;
+  do {
+    ASSIGN_OR_RETURN(proto::NodeCheckSegmentReply reply, CheckSegment(vault, node, segment));
+    for (proto::Finding& finding : *reply.mutable_findings()) {
+      if (finding.class_() == proto::Finding::NOTE) continue;
+      if (listed++ < kMaxFindings) {
+        finding.set_node(node);
+        found.findings.push_back(std::move(finding));
+      } else {
+        ++found.unlisted;
+      }
+    }
+    if (reply.next_segment_number() != 0 && reply.next_segment_number() <= segment) {
+      return absl::UnavailableError("it lists its segments in no order");
+    }
+    segment = reply.next_segment_number();
+  } while (segment != 0);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+LogFindings CheckLogs(Vault& vault, const ClusterMap& map) {
+  LogFindings found;
+  for (const MapNode& node : map.nodes) {
+    Status status = CheckLog(vault, node.number, found);
+    if (status.ok()) continue;
+    found.not_reached.push_back(absl::StrCat("the log of node ", node.number,
+                                             " was not checked to its end: ", Message(status)));
+  }
+  return found;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,89 @@
+#include "coordinator/census.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace holdfast {
+
+size_t Census::away_count() const {
+  return std::count_if(nodes.begin(), nodes.end(), [](const auto& node) { return !node.ok(); });
+}
+
+std::string Census::away_text() const {
+  std::string text;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i].ok()) continue;
+    absl::StrAppend(&text, text.empty() ? "" : "; ", "node ", i, ": ",
+                    Message(nodes[i].status()));
+  }
+  return text;
+}
+
+uint64_t Census::highest_commit() const {
+  uint64_t highest = 0;
+  for (const auto& node : nodes) {
+    if (node.ok()) highest = std::max<uint64_t>(highest, node->highest_commit());
+  }
+  return highest;
+}
+
+uint64_t Census::highest_generation() const {
+  uint64_t highest = 0;
+  for (const auto& node : nodes) {
+    if (node.ok()) highest = std::max<uint64_t>(highest, node->generation());
+  }
+  return highest;
+}
+
+std::vector<NodeCall> CensusCalls(const ClusterMap& map) {
+  std::vector<NodeCall> calls;
+  for (const MapNode& node : map.nodes) {
+    calls.push_back({node.number, MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest())});
+  }
+  return calls;
+}
+
+Census ReadCensus(NodeReplies replies) {
+  Census census;
+  for (NodeReply& reply : replies) {
+    if (reply.ok()) {
+      census.nodes.push_back(ParseHead<proto::NodeStatusReply>(*reply));
+    } else {
+      census.nodes.push_back(reply.status());
+    }
+  }
+  return census;
+}
+
+Census TakeCensus(NodeClient& nodes, int64_t timeout_nanos) {
+  constexpr int kAttempts = 3;
+  Census census = ReadCensus(nodes.GatherAndWait(CensusCalls(nodes.map()), timeout_nanos));
+  for (int attempt = 1; attempt < kAttempts && census.away_count() > 0; ++attempt) {
+    Census again = ReadCensus(nodes.GatherAndWait(CensusCalls(nodes.map()), timeout_nanos));
+    for (size_t i = 0; i < census.nodes.size(); ++i) {
+      if (!census.nodes[i].ok()) census.nodes[i] = std::move(again.nodes[i]);
+    }
+  }
+  return census;
+}
+
+Status CheckNotBehind(const Head& head, const Census& census) {
+  for (size_t i = 0; i < census.nodes.size(); ++i) {
+    const auto& node = census.nodes[i];
+    if (!node.ok()) continue;
+    if (node->highest_commit() > head.number) {
+      return absl::DataLossError(absl::StrCat("catalogue is behind the nodes (has commit ",
+                                              head.number, ", node ", i, " holds ",
+                                              node->highest_commit(), "): ", kRebuildHint));
+    }
+    if (node->generation() > head.generation) {
+      return absl::DataLossError(absl::StrCat("catalogue is behind the nodes (generation ",
+                                              head.generation, ", node ", i, " is at ",
+                                              node->generation(), "): ", kRebuildHint));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace holdfast

@@ -1,0 +1,35 @@
+// What the nodes say about themselves, and whether they know of commits the catalogue lacks (C3).
+//
+// A commit that was acknowledged has its record on W nodes. So when fewer than W nodes are away,
+// those that answer hold a copy of every record's number between them, and a catalogue that is not
+// behind them is not behind at all: it is "proved". With more away it may be read, but no commit is
+// made, since its number could be in use already.
+#pragma once
+
+#include <vector>
+
+#include "coordinator/catalogue.h"
+#include "coordinator/node_client.h"
+
+namespace holdfast {
+
+struct Census {
+  std::vector<StatusOr<proto::NodeStatusReply>> nodes;  // By node number.
+
+  size_t away_count() const;
+  // "node 1: no such service; node 3: …"
+  std::string away_text() const;
+  bool proves(const ClusterMap& map) const { return away_count() < map.write_quorum(); }
+  uint64_t highest_commit() const;
+  uint64_t highest_generation() const;
+};
+
+std::vector<NodeCall> CensusCalls(const ClusterMap& map);
+Census ReadCensus(NodeReplies replies);
+// Off the Loop; asks up to three times whoever does not answer.
+Census TakeCensus(NodeClient& nodes, int64_t timeout_nanos);
+
+// C3. kDataLoss when some node is ahead of `head`.
+Status CheckNotBehind(const Head& head, const Census& census);
+
+}  // namespace holdfast

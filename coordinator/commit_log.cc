@@ -1,0 +1,258 @@
+#include "coordinator/commit_log.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "absl/strings/str_cat.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kFirstBackoffNanos = kSecond / 10;
+constexpr int64_t kMaxBackoffNanos = 5 * kSecond;
+constexpr int64_t kIdleNanos = kSecond;
+constexpr int64_t kProbeNanos = kSecond;
+constexpr int64_t kStatusTimeoutNanos = 10 * kSecond;
+constexpr int64_t kPutTimeoutNanos = 30 * kSecond;
+constexpr int64_t kRetryTimeoutNanos = 10 * kSecond;
+
+// kUnavailable, whatever the node's own code: the catalogue has the commit, so it may be asked
+// for again and must not be reported as refused.
+Status NotOnNodes(uint64_t number, const Status& why) {
+  return absl::UnavailableError(absl::StrCat("commit ", number,
+                                             " is not yet on enough nodes: ", Message(why)));
+}
+
+}  // namespace
+
+RecordPut CommitLog::MakePut(const Outgoing& outgoing) const {
+  RecordPut put;
+  put.id = CommitRecordId(options_.vault, outgoing.generation, outgoing.number);
+  put.kind = RecordKind::kCommitRecord;
+  put.number = outgoing.number;
+  put.epoch = head_.epoch;
+  put.payload = outgoing.record;
+  return put;
+}
+
+Status CommitLog::LoadOutbox() {
+  Status error;
+  const std::string begin = OutboxKey(0);
+  const std::string end(1, static_cast<char>(RowKind::kOutbox) + 1);
+  RETURN_IF_ERROR(
+      catalogue_.kv().Scan(begin, end, [&](std::string_view key, std::string_view value) {
+        Outgoing outgoing;
+        outgoing.record = SharedBytes::Own(Buffer(value.begin(), value.end()));
+        StatusOr<CommitRecord> record =
+            DecodeCommitRecord(options_.keys.commit, options_.vault, outgoing.record.view);
+        if (!record.ok()) {
+          error = Annotate(record.status(), "the catalogue's outbox");
+          return false;
+        }
+        outgoing.number = record->number;
+        outgoing.generation = record->generation;
+        if (outgoing.number > head_.number || OutboxKey(outgoing.number) != key) {
+          error = absl::DataLossError(absl::StrCat("the catalogue's outbox holds commit ",
+                                                   outgoing.number, ", its head is at ",
+                                                   head_.number, ": ", kRebuildHint));
+          return false;
+        }
+        outbox_.push_back(std::move(outgoing));
+        return true;
+      }));
+  return error;
+}
+
+// Two histories with the same numbers: the catalogue's last record must be the one on the nodes.
+// Says nothing when no node has it (fsck does).
+Status CommitLog::CheckLastRecord() {
+  if (head_.number == 0 || head_.hash == Hash256{}) return absl::OkStatus();
+  if (!outbox_.empty() && outbox_.back().number == head_.number) return absl::OkStatus();
+  const RecordId id = CommitRecordId(options_.vault, head_.record_generation, head_.number);
+  proto::NodeGetRequest request;
+  request.set_ids(ToString(id.bytes()));
+  std::vector<NodeCall> calls;
+  for (uint32_t node : ActingSet(options_.map, id)) {
+    calls.push_back({node, MakeMessage(rpc::kNodeGet, request)});
+  }
+  NodeReplies replies = nodes_.GatherAndWait(calls, kStatusTimeoutNanos);
+  for (size_t i = 0; i < replies.size(); ++i) {
+    if (!replies[i].ok() || replies[i]->frames.size() != 1) continue;
+    const Bytes record = replies[i]->frames[0].view;
+    StatusOr<proto::NodeGetReply> head = ParseHead<proto::NodeGetReply>(*replies[i]);
+    if (!head.ok() || head->answers_size() != 1 || head->answers(0).status() != proto::PRESENT) {
+      continue;
+    }
+    if (Sha256(record) != head_.hash &&
+        DecodeCommitRecord(options_.keys.commit, options_.vault, record).ok()) {
+      return absl::DataLossError(absl::StrCat("node ", calls[i].node, " holds another commit ",
+                                              head_.number, " than the catalogue: ",
+                                              kRebuildHint));
+    }
+  }
+  return absl::OkStatus();
+}
+
+Status CommitLog::SendOutboxAndWait() {
+  while (!outbox_.empty()) {
+    const Outgoing& front = outbox_.front();
+    Status sent;
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      sent = nodes_.PutRecordAndWait(MakePut(front), kRetryTimeoutNanos);
+      if (sent.code() != absl::StatusCode::kUnavailable) break;
+    }
+    if (sent.code() == absl::StatusCode::kDataLoss) {
+      return Annotate(sent, absl::StrCat("commit ", front.number, " differs from the nodes'"));
+    }
+    if (!sent.ok()) {
+      // A node is away or full: the vault opens for reading, and it is sent again later.
+      obstacle_ = NotOnNodes(front.number, sent);
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(catalogue_.kv().Write({{OutboxKey(front.number), std::nullopt}}, false));
+    outbox_.pop_front();
+  }
+  return absl::OkStatus();
+}
+
+Status CommitLog::Open() {
+  ASSIGN_OR_RETURN(std::optional<Head> head, catalogue_.FindHead());
+  if (!head) {
+    return absl::DataLossError(
+        absl::StrCat("the catalogue is missing or empty: ", kRebuildHint));
+  }
+  head_ = *head;
+  ASSIGN_OR_RETURN(counters_, catalogue_.GetCounters());
+  RETURN_IF_ERROR(LoadOutbox());
+  census_ = TakeCensus(nodes_, kStatusTimeoutNanos);
+  if (census_.away_count() == census_.nodes.size()) {
+    return absl::UnavailableError(absl::StrCat("no node answers: ", census_.away_text()));
+  }
+  RETURN_IF_ERROR(CheckNotBehind(head_, census_));
+  RETURN_IF_ERROR(CheckLastRecord());
+  proved_ = census_.proves(options_.map);
+  if (!proved_) {
+    obstacle_ = absl::UnavailableError(absl::StrCat(
+        "too many nodes are away to tell whether the catalogue is current: ",
+        census_.away_text()));
+    return absl::OkStatus();
+  }
+  return SendOutboxAndWait();
+}
+
+void CommitLog::Start() {
+  if (census_.away_count() > 0) ProbeLater();
+  if (!outbox_.empty()) RetryLater();
+}
+
+CommitLog::Outgoing CommitLog::EncodeNext(const KvBatch& mutations, int64_t time_nanos) {
+  CommitRecord record;
+  record.generation = head_.generation;
+  record.number = head_.number + 1;
+  record.previous = head_.hash;
+  record.time_nanos = time_nanos;
+  record.epoch = head_.epoch;
+  record.mutations = mutations;
+  AeadNonce nonce;
+  env_.rng.Fill(nonce);
+  Outgoing outgoing;
+  outgoing.number = record.number;
+  outgoing.generation = record.generation;
+  outgoing.record = SharedBytes::Own(
+      EncodeCommitRecord(options_.keys.commit, options_.vault, record, nonce));
+  return outgoing;
+}
+
+Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
+  assert(!busy_ && obstacle_.ok() && refused_.ok() && outbox_.empty());
+  assert(!plan.mutations.empty());
+  Outgoing outgoing = EncodeNext(plan.mutations, plan.counters.last_commit_nanos);
+  Head next = head_;
+  next.number = outgoing.number;
+  next.record_generation = outgoing.generation;
+  next.hash = Sha256(outgoing.record.view);
+  KvBatch batch = std::move(plan.mutations);
+  batch.push_back({OutboxKey(outgoing.number), ToString(outgoing.record.view)});
+  batch.push_back({MetaKey(kHeadRow), EncodeHead(next)});
+  if (delivered_row_ != 0) batch.push_back({OutboxKey(delivered_row_), std::nullopt});
+  Status written = catalogue_.kv().Write(batch, /*sync=*/true);
+  if (!written.ok()) {
+    // Out of space: nothing was stored. Anything else leaves open what a crash would bring back,
+    // so the number is not used again by this process.
+    if (written.code() != absl::StatusCode::kResourceExhausted) {
+      refused_ = Annotate(written, "the catalogue could not be written; open the vault again");
+    }
+    return written;
+  }
+  delivered_row_ = 0;
+  head_ = next;
+  counters_ = plan.counters;
+  const RecordPut put = MakePut(outgoing);
+  outbox_.push_back(std::move(outgoing));
+  busy_ = true;
+  nodes_.PutRecord(put, kPutTimeoutNanos, [this, done = std::move(done)](Status status) {
+    busy_ = false;
+    const uint64_t number = outbox_.front().number;
+    Sent(status);
+    done(status.ok() ? status : NotOnNodes(number, status));
+  });
+  return absl::OkStatus();
+}
+
+void CommitLog::Sent(const Status& status) {
+  if (!status.ok()) {
+    obstacle_ = NotOnNodes(outbox_.front().number, status);
+    RetryLater();
+    return;
+  }
+  // A row that is left over from before goes now; normally there is none.
+  if (delivered_row_ != 0) {
+    (void)catalogue_.kv().Write({{OutboxKey(delivered_row_), std::nullopt}}, false);
+  }
+  delivered_row_ = outbox_.front().number;
+  outbox_.pop_front();
+  if (outbox_.empty()) obstacle_ = absl::OkStatus();
+  backoff_nanos_ = 0;
+  DropDeliveredRowLater();
+}
+
+void CommitLog::RetryLater() {
+  backoff_nanos_ = std::clamp(backoff_nanos_ * 2, kFirstBackoffNanos, kMaxBackoffNanos);
+  env_.loop.PostAfter(backoff_nanos_, guard_.Wrap([this] {
+    if (!proved_) {
+      RetryLater();
+      return;
+    }
+    nodes_.PutRecord(MakePut(outbox_.front()), kRetryTimeoutNanos, [this](Status status) {
+      Sent(status);
+      if (status.ok() && !outbox_.empty()) RetryLater();
+      on_change_();
+    });
+  }));
+}
+
+void CommitLog::ProbeLater() {
+  env_.loop.PostAfter(kProbeNanos, guard_.Wrap([this] {
+    nodes_.Gather(CensusCalls(options_.map), kStatusTimeoutNanos, [this](NodeReplies replies) {
+      census_ = ReadCensus(std::move(replies));
+      if (Status behind = CheckNotBehind(head_, census_); !behind.ok()) refused_ = behind;
+      if (!proved_ && census_.proves(options_.map)) {
+        proved_ = true;
+        if (outbox_.empty()) obstacle_ = absl::OkStatus();
+      }
+      on_change_();
+      if (census_.away_count() > 0) ProbeLater();
+    });
+  }));
+}
+
+void CommitLog::DropDeliveredRowLater() {
+  env_.loop.PostAfter(kIdleNanos, guard_.Wrap([this, number = delivered_row_] {
+    if (delivered_row_ != number) return;
+    // Not synced, and a failure does no harm: see the head of commit_log.h.
+    if (catalogue_.kv().Write({{OutboxKey(number), std::nullopt}}, false).ok()) delivered_row_ = 0;
+  }));
+}
+
+}  // namespace holdfast

@@ -1,0 +1,267 @@
+#include "coordinator/node_client.h"
+
+#include <cassert>
+
+#include "absl/strings/str_cat.h"
+#include "common/crypto/domain_keys.h"
+
+namespace holdfast {
+
+Status FromNode(uint32_t node, const Status& status) {
+  return Annotate(status, absl::StrCat("node ", node));
+}
+
+std::string Describe(proto::RecordStatus status) {
+  switch (status) {
+    case proto::PRESENT:
+      return "present";
+    case proto::MISSING:
+      return "missing";
+    case proto::CORRUPT:
+      return "corrupt: its bytes fail their checksum";
+    case proto::UNREADABLE:
+      return "unreadable: the disk gives an I/O error";
+    case proto::REFUSED:
+      return "refused by the node";
+    default:
+      return absl::StrCat("in an unknown state (", static_cast<int>(status), ")");
+  }
+}
+
+Status CheckPutReply(uint32_t node, const NodeReply& reply, const RecordPut& put) {
+  if (!reply.ok()) return FromNode(node, reply.status());
+  StatusOr<proto::NodePutReply> head = ParseHead<proto::NodePutReply>(*reply);
+  if (!head.ok()) return FromNode(node, head.status());
+  if (head->answers_size() != 1) {
+    return FromNode(node, absl::UnavailableError("malformed answer to a put"));
+  }
+  const proto::RecordAnswer& answer = head->answers(0);
+  if (answer.status() != proto::PRESENT) {
+    return FromNode(node, absl::UnavailableError(
+                              absl::StrCat("the record is ", Describe(answer.status()))));
+  }
+  const Checksum want = ChecksumOf(put.payload.view);
+  if (AsBytes(answer.checksum()).size() != Checksum::kSize ||
+      Checksum::FromBytes(AsBytes(answer.checksum())) != want) {
+    return FromNode(node, absl::DataLossError(absl::StrCat(
+                              "holds other bytes under record ", put.id.hex().substr(0, 16))));
+  }
+  return absl::OkStatus();
+}
+
+void NodeClient::Call(NodeCall call, int64_t timeout_nanos, std::function<void(NodeReply)> done) {
+  // The reply may come on any thread, at once or late: the guarded task carries it to the Loop.
+  // The reply lies in a shared place because tasks are copied.
+  auto slot = std::make_shared<std::optional<NodeReply>>();
+  Task task = guard_.Wrap([slot, done = std::move(done)] { done(*std::move(*slot)); });
+  transport_.Call(NodeAddress(call.node), std::move(call.request), timeout_nanos,
+                  [&loop = loop_, slot, task = std::move(task)](NodeReply reply) {
+                    slot->emplace(std::move(reply));
+                    loop.Post(task);
+                  });
+}
+
+void NodeClient::CallAgain(std::shared_ptr<const NodeCall> call, int64_t timeout_nanos,
+                           int attempts, std::function<void(NodeReply)> done) {
+  Call(*call, timeout_nanos,
+       [this, call, timeout_nanos, attempts, done = std::move(done)](NodeReply reply) {
+         if (attempts > 1 && reply.status().code() == absl::StatusCode::kUnavailable) {
+           CallAgain(call, timeout_nanos, attempts - 1, done);
+         } else {
+           done(std::move(reply));
+         }
+       });
+}
+
+void NodeClient::Gather(std::vector<NodeCall> calls, int64_t timeout_nanos,
+                        std::function<void(NodeReplies)> done, int attempts) {
+  struct State {
+    NodeReplies replies;
+    size_t waiting = 0;
+    std::function<void(NodeReplies)> done;
+  };
+  auto state = std::make_shared<State>();
+  state->replies.resize(calls.size(), absl::UnavailableError("no reply"));
+  state->waiting = calls.size();
+  state->done = std::move(done);
+  if (calls.empty()) {
+    loop_.Post(guard_.Wrap([state] { state->done({}); }));
+    return;
+  }
+  for (size_t i = 0; i < calls.size(); ++i) {
+    auto call = std::make_shared<const NodeCall>(std::move(calls[i]));
+    CallAgain(std::move(call), timeout_nanos, attempts, [state, i](NodeReply reply) {
+      state->replies[i] = std::move(reply);
+      if (--state->waiting == 0) state->done(std::move(state->replies));
+    });
+  }
+}
+
+NodeReplies NodeClient::GatherAndWait(std::vector<NodeCall> calls, int64_t timeout_nanos) {
+  struct State {
+    std::unique_ptr<Monitor> monitor;
+    NodeReplies replies;
+    size_t waiting = 0;
+  };
+  auto state = std::make_shared<State>();
+  state->monitor = transport_.NewMonitor();
+  state->replies.resize(calls.size(), absl::UnavailableError("no reply"));
+  state->waiting = calls.size();
+  for (size_t i = 0; i < calls.size(); ++i) {
+    transport_.Call(NodeAddress(calls[i].node), std::move(calls[i].request), timeout_nanos,
+                    [state, i](NodeReply reply) {
+                      MonitorLock lock(*state->monitor);
+                      state->replies[i] = std::move(reply);
+                      --state->waiting;
+                    });
+  }
+  MonitorLock lock(*state->monitor);
+  state->monitor->Await([&] { return state->waiting == 0; });
+  return std::move(state->replies);
+}
+
+std::vector<NodeCall> NodeClient::PutCalls(const RecordPut& put) const {
+  proto::NodePutRequest head;
+  head.set_session_epoch(put.epoch);
+  head.set_domain(ToString(domain_.bytes()));
+  head.set_writer(ToString(put.writer.bytes()));
+  proto::PutEntry& entry = *head.add_entries();
+  entry.set_id(ToString(put.id.bytes()));
+  entry.set_kind(static_cast<uint32_t>(put.kind));
+  entry.set_number(put.number);
+  entry.set_checksum(ToString(ChecksumOf(put.payload.view).bytes()));
+  RpcMessage message = MakeMessage(rpc::kNodePut, head);
+  message.frames.push_back(put.payload);
+  std::vector<NodeCall> calls;
+  for (uint32_t node : ActingSet(map_, put.id)) calls.push_back({node, message});
+  return calls;
+}
+
+// Counts acks until W agree or too few can.
+struct NodeClient::PutTally {
+  uint32_t needed = 0, acks = 0;
+  size_t waiting = 0;
+  Status first_error;
+
+  void Add(const Status& ack) {
+    --waiting;
+    if (ack.ok()) {
+      ++acks;
+    } else if (first_error.ok() || ack.code() == absl::StatusCode::kDataLoss) {
+      first_error = ack;
+    }
+  }
+  bool decided() const { return acks >= needed || acks + waiting < needed; }
+  Status result() const {
+    if (acks >= needed) return absl::OkStatus();
+    if (!first_error.ok()) return first_error;
+    return absl::UnavailableError(
+        absl::StrCat("the cluster has too few nodes: ", needed, " copies are needed"));
+  }
+};
+
+void NodeClient::PutRecord(const RecordPut& put, int64_t timeout_nanos,
+                           std::function<void(Status)> done) {
+  struct State {
+    PutTally tally;
+    RecordPut put;
+    std::function<void(Status)> done;
+  };
+  std::vector<NodeCall> calls = PutCalls(put);
+  auto state = std::make_shared<State>();
+  state->tally.needed = map_.write_quorum();
+  state->tally.waiting = calls.size();
+  state->put = put;
+  state->done = std::move(done);
+  if (state->tally.decided()) {
+    loop_.Post(guard_.Wrap([state] { state->done(state->tally.result()); }));
+    return;
+  }
+  for (NodeCall& call : calls) {
+    const uint32_t node = call.node;
+    Call(std::move(call), timeout_nanos, [state, node](NodeReply reply) {
+      if (state->tally.decided()) return;  // A third replica, late: its ack is not waited for.
+      state->tally.Add(CheckPutReply(node, reply, state->put));
+      if (state->tally.decided()) state->done(state->tally.result());
+    });
+  }
+}
+
+Status NodeClient::PutRecordAndWait(const RecordPut& put, int64_t timeout_nanos) {
+  std::vector<NodeCall> calls = PutCalls(put);
+  std::vector<uint32_t> nodes;
+  for (const NodeCall& call : calls) nodes.push_back(call.node);
+  PutTally tally;
+  tally.needed = map_.write_quorum();
+  tally.waiting = calls.size();
+  NodeReplies replies = GatherAndWait(std::move(calls), timeout_nanos);
+  for (size_t i = 0; i < replies.size(); ++i) tally.Add(CheckPutReply(nodes[i], replies[i], put));
+  return tally.result();
+}
+
+struct NodeClient::GetAttempt {
+  RecordId id;
+  std::string what;
+  Check check;
+  int64_t timeout_nanos = 0;
+  std::function<void(StatusOr<SharedBytes>)> done;
+  size_t next = 0;  // In the acting set.
+  Status first_error;
+  bool all_answered = true;
+};
+
+void NodeClient::GetRecord(const RecordId& id, std::string what, Check check,
+                           int64_t timeout_nanos,
+                           std::function<void(StatusOr<SharedBytes>)> done) {
+  auto attempt = std::make_shared<GetAttempt>();
+  attempt->id = id;
+  attempt->what = std::move(what);
+  attempt->check = std::move(check);
+  attempt->timeout_nanos = timeout_nanos;
+  attempt->done = std::move(done);
+  TryNext(std::move(attempt));
+}
+
+namespace {
+
+// The record's bytes out of a node's answer.
+StatusOr<SharedBytes> CheckGetReply(const RpcMessage& reply, const NodeClient::Check& check) {
+  ASSIGN_OR_RETURN(proto::NodeGetReply head, ParseHead<proto::NodeGetReply>(reply));
+  if (head.answers_size() != 1 || reply.frames.size() != 1) {
+    return absl::UnavailableError("malformed answer to a get");
+  }
+  if (head.answers(0).status() != proto::PRESENT) {
+    return absl::DataLossError(Describe(head.answers(0).status()));
+  }
+  RETURN_IF_ERROR(check(reply.frames[0].view));
+  return reply.frames[0];
+}
+
+}  // namespace
+
+void NodeClient::TryNext(std::shared_ptr<GetAttempt> attempt) {
+  const std::vector<uint32_t>& nodes = ActingSet(map_, attempt->id);
+  if (attempt->next == nodes.size()) {
+    std::string text = absl::StrCat(attempt->what, ": ", Message(attempt->first_error));
+    attempt->done(attempt->all_answered ? absl::DataLossError(text)
+                                        : absl::UnavailableError(text));
+    return;
+  }
+  const uint32_t node = nodes[attempt->next++];
+  proto::NodeGetRequest request;
+  request.set_ids(ToString(attempt->id.bytes()));
+  Call({node, MakeMessage(rpc::kNodeGet, request)}, attempt->timeout_nanos,
+       [this, node, attempt](NodeReply reply) {
+         StatusOr<SharedBytes> bytes =
+             reply.ok() ? CheckGetReply(*reply, attempt->check) : StatusOr<SharedBytes>(reply.status());
+         if (bytes.ok()) {
+           attempt->done(*std::move(bytes));
+           return;
+         }
+         attempt->all_answered &= reply.ok();
+         if (attempt->first_error.ok()) attempt->first_error = FromNode(node, bytes.status());
+         TryNext(attempt);
+       });
+}
+
+}  // namespace holdfast

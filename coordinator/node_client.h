@@ -1,0 +1,87 @@
+// The coordinator's calls to nodes: records put to W nodes of their acting set, and read from
+// whichever replica is good.
+//
+// Methods without "AndWait" run on the Loop and call back on it, exactly once; those with it run
+// off the Loop and wait.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/base/loop.h"
+#include "common/cluster/cluster_map.h"
+#include "common/format/segment_format.h"
+#include "common/proto/holdfast.pb.h"
+#include "common/rpc/methods.h"
+#include "common/rpc/transport.h"
+#include "coordinator/guard.h"
+
+namespace holdfast {
+
+struct NodeCall {
+  uint32_t node = 0;
+  RpcMessage request;
+};
+using NodeReply = StatusOr<RpcMessage>;
+using NodeReplies = std::vector<NodeReply>;  // In the order of the calls.
+
+struct RecordPut {
+  RecordId id;
+  RecordKind kind = RecordKind::kCommitRecord;
+  uint64_t number = 0;
+  uint64_t epoch = 0;
+  WriterId writer;
+  SharedBytes payload;
+};
+
+class NodeClient {
+ public:
+  // Callbacks run under `guard`.
+  NodeClient(Transport& transport, Loop& loop, const Guard& guard, const ClusterMap& map,
+             const DomainId& domain)
+      : transport_(transport), loop_(loop), guard_(guard), map_(map), domain_(domain) {}
+  const ClusterMap& map() const { return map_; }
+
+  void Call(NodeCall call, int64_t timeout_nanos, std::function<void(NodeReply)> done);
+  // All at once; `done` when every one has its reply. kUnavailable counts as one only when it came
+  // `attempts` times.
+  void Gather(std::vector<NodeCall> calls, int64_t timeout_nanos,
+              std::function<void(NodeReplies)> done, int attempts = 1);
+  NodeReplies GatherAndWait(std::vector<NodeCall> calls, int64_t timeout_nanos);
+
+  // ok as soon as W nodes of the acting set hold exactly these bytes; otherwise, when that cannot
+  // happen any more, the first node's reason, naming it. kDataLoss: a node holds other bytes.
+  void PutRecord(const RecordPut& put, int64_t timeout_nanos, std::function<void(Status)> done);
+  Status PutRecordAndWait(const RecordPut& put, int64_t timeout_nanos);
+
+  // The first replica, best node first, that `check` accepts. kDataLoss when every node of the
+  // acting set answered and none had it good; kUnavailable when some did not answer.
+  using Check = std::function<Status(Bytes)>;
+  void GetRecord(const RecordId& id, std::string what, Check check, int64_t timeout_nanos,
+                 std::function<void(StatusOr<SharedBytes>)> done);
+
+ private:
+  struct PutTally;
+  struct GetAttempt;
+  std::vector<NodeCall> PutCalls(const RecordPut& put) const;
+  void CallAgain(std::shared_ptr<const NodeCall> call, int64_t timeout_nanos, int attempts,
+                 std::function<void(NodeReply)> done);
+  void TryNext(std::shared_ptr<GetAttempt> attempt);
+
+  Transport& transport_;
+  Loop& loop_;
+  const Guard& guard_;
+  const ClusterMap& map_;
+  DomainId domain_;
+};
+
+// The answer of a one-record request as an ack or the reason why it is none; `node` leads.
+Status CheckPutReply(uint32_t node, const NodeReply& reply, const RecordPut& put);
+// One line for an answer that is not PRESENT.
+std::string Describe(proto::RecordStatus status);
+// "node 3: " before the message.
+Status FromNode(uint32_t node, const Status& status);
+
+}  // namespace holdfast

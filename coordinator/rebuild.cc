@@ -1,0 +1,211 @@
+// RebuildCatalogue: the catalogue out of the commit records on the nodes.
+//
+// Rows are written in synced batches, one per record; the head comes last. A crash on the way
+// leaves a catalogue without a head, which Open refuses as missing and a rebuild as not empty: it
+// is wiped and rebuilt.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/catalogue.h"
+#include "coordinator/census.h"
+#include "coordinator/commit_pages.h"
+#include "coordinator/coordinator.h"
+#include "coordinator/guard.h"
+#include "coordinator/node_client.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int64_t kStatusTimeoutNanos = 10'000'000'000;
+constexpr int64_t kListTimeoutNanos = 60'000'000'000;
+
+class Rebuild {
+ public:
+  Rebuild(const CoordinatorOptions& options, const CoordinatorEnv& env)
+      : options_(options),
+        catalogue_(env.catalogue),
+        nodes_(env.transport, env.loop, guard_, options.map, options.domain) {}
+
+  StatusOr<RebuildReport> Run() {
+    RETURN_IF_ERROR(CheckEmpty());
+    census_ = TakeCensus(nodes_, kStatusTimeoutNanos);
+    if (census_.away_count() == census_.nodes.size()) {
+      return absl::UnavailableError(absl::StrCat("no node answers: ", census_.away_text()));
+    }
+    for (uint32_t i = 0; i < census_.nodes.size(); ++i) {
+      if (census_.nodes[i].ok()) asked_.push_back(i);
+    }
+    highest_listed_ = census_.highest_commit();
+    highest_generation_ = census_.highest_generation();
+    for (bool more = true; more;) {
+      ASSIGN_OR_RETURN(more, ReplayPage());
+    }
+    if (report_.commits == 0 && highest_listed_ > 0) {
+      return absl::PermissionDeniedError(
+          "no commit record on the nodes opens under this catalogue key");
+    }
+    RETURN_IF_ERROR(CountRows());
+    RETURN_IF_ERROR(WriteHead());
+    return std::move(report_);
+  }
+
+ private:
+  Status CheckEmpty();
+  StatusOr<bool> ReplayPage();
+  StatusOr<CommitPage> NextPage();
+  Status Replay(const ChosenCommit& commit);
+  Status CountRows();
+  Status WriteHead();
+
+  const CoordinatorOptions& options_;
+  Catalogue catalogue_;
+  Guard guard_;
+  NodeClient nodes_;
+  Census census_;
+  std::vector<uint32_t> asked_;
+  RebuildReport report_;
+  uint64_t next_ = 1;                // The number looked for.
+  uint64_t highest_listed_ = 0;      // Number, of good records and bad.
+  uint64_t highest_generation_ = 0;
+  uint64_t highest_epoch_ = 0;
+  uint64_t last_good_ = 0, last_generation_ = 0;
+  Hash256 last_hash_{};              // Of record last_good_.
+  Counters counters_;
+};
+
+Status Rebuild::CheckEmpty() {
+  bool empty = true;
+  RETURN_IF_ERROR(catalogue_.kv().Scan("", "", [&](std::string_view, std::string_view) {
+    empty = false;
+    return false;
+  }));
+  if (empty) return absl::OkStatus();
+  return absl::FailedPreconditionError("the catalogue to rebuild is not empty");
+}
+
+// Asks again whoever does not answer: a node left out here would look like a gap.
+StatusOr<CommitPage> Rebuild::NextPage() {
+  CommitPage page(next_);
+  std::vector<uint32_t> asked = asked_;
+  Status error;
+  for (int attempt = 0; attempt < 3 && !asked.empty(); ++attempt) {
+    NodeReplies replies =
+        nodes_.GatherAndWait(ListCommitsCalls(asked, next_), kListTimeoutNanos);
+    std::vector<uint32_t> silent;
+    for (size_t i = 0; i < replies.size(); ++i) {
+      Status added = page.Add(asked[i], replies[i]);
+      if (added.ok()) continue;
+      silent.push_back(asked[i]);
+      error = FromNode(asked[i], added);
+    }
+    asked = std::move(silent);
+  }
+  if (!asked.empty()) return error;
+  return page;
+}
+
+// One stretch of numbers. False when no node has any more.
+StatusOr<bool> Rebuild::ReplayPage() {
+  ASSIGN_OR_RETURN(CommitPage page, NextPage());
+  if (page.end() == UINT64_MAX) return false;
+  for (const auto& [number, copies] : page.all()) {
+    if (number >= page.end()) break;
+    highest_listed_ = std::max(highest_listed_, number);
+    const bool adjacent = last_good_ + 1 == number;
+    std::optional<ChosenCommit> chosen =
+        ChooseCommit(options_, copies, number, adjacent ? last_hash_ : Hash256{});
+    if (!chosen) continue;  // Counted as missing when a later one is found, or at the end.
+    for (uint64_t n = last_good_ + 1; n < number; ++n) report_.missing_commits.push_back(n);
+    if (chosen->broken_link) report_.broken_links.push_back(number);
+    RETURN_IF_ERROR(Annotate(Replay(*chosen), absl::StrCat("commit ", number)));
+  }
+  next_ = page.end();
+  return true;
+}
+
+Status Rebuild::Replay(const ChosenCommit& commit) {
+  const CommitRecord& record = commit.record;
+  KvBatch batch;
+  for (const KvMutation& mutation : record.mutations) {
+    if (mutation.key.empty()) return absl::DataLossError("a row without a key");
+    switch (static_cast<RowKind>(mutation.key[0])) {
+      case RowKind::kMeta:
+        continue;  // Counted anew at the end.
+      case RowKind::kObject:
+        if (mutation.value) ++report_.objects;
+        break;
+      default:
+        break;
+    }
+    batch.push_back(mutation);
+  }
+  RETURN_IF_ERROR(catalogue_.kv().Write(batch, /*sync=*/true));
+  ++report_.commits;
+  highest_generation_ = std::max(highest_generation_, record.generation);
+  highest_epoch_ = std::max(highest_epoch_, record.epoch);
+  counters_.last_commit_nanos = record.time_nanos;
+  last_good_ = record.number;
+  last_generation_ = record.generation;
+  last_hash_ = commit.hash;
+  return absl::OkStatus();
+}
+
+Status Rebuild::CountRows() {
+  std::string last_name;
+  uint64_t highest_collection = 0;
+  Status error;
+  RETURN_IF_ERROR(catalogue_.kv().Scan("", "", [&](std::string_view key, std::string_view value) {
+    if (key[0] == static_cast<char>(RowKind::kCollection)) {
+      StatusOr<CollectionRow> row = DecodeCollectionRow(value);
+      if (!row.ok()) {
+        error = row.status();
+        return false;
+      }
+      ++counters_.collections;
+      highest_collection = std::max(highest_collection, row->number);
+    } else if (key[0] == static_cast<char>(RowKind::kObject)) {
+      StatusOr<ParsedObjectKey> parsed = ParseObjectKey(key);
+      if (!parsed.ok()) {
+        error = parsed.status();
+        return false;
+      }
+      highest_collection = std::max(highest_collection, parsed->collection);
+      std::string name = ObjectNameBegin(parsed->collection, parsed->name);
+      ++counters_.versions;
+      if (name != last_name) ++counters_.objects;
+      last_name = std::move(name);
+    }
+    return true;
+  }));
+  RETURN_IF_ERROR(error);
+  counters_.next_collection = highest_collection + 1;
+  return absl::OkStatus();
+}
+
+// The log goes on after the highest number that any node ever saw: a number whose record is lost is
+// not given away again.
+Status Rebuild::WriteHead() {
+  Head head;
+  head.generation = highest_generation_ + 1;
+  head.number = std::max(highest_listed_, last_good_);
+  head.epoch = highest_epoch_ + 1;
+  if (head.number == last_good_) {
+    head.record_generation = last_generation_;
+    head.hash = last_hash_;
+  }
+  // Numbers at the end that only a damaged record, or a node's word, tells of.
+  for (uint64_t n = last_good_ + 1; n <= head.number; ++n) report_.missing_commits.push_back(n);
+  return catalogue_.kv().Write({{MetaKey(kCountersRow), EncodeCounters(counters_)},
+                                {MetaKey(kKeyCheckRow), CatalogueKeyCheck(options_.keys, options_.vault)},
+                                {MetaKey(kHeadRow), EncodeHead(head)}},
+                               /*sync=*/true);
+}
+
+}  // namespace
+
+StatusOr<RebuildReport> RebuildCatalogue(const CoordinatorOptions& options,
+                                         const CoordinatorEnv& env) {
+  return Rebuild(options, env).Run();
+}
+
+}  // namespace holdfast

@@ -1,0 +1,93 @@
+#include "coordinator/sessions.h"
+
+
+#include "absl/strings/str_cat.h"
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kAnswersKept = 8;
+
+Status WriteRow(Kv& kv, const SessionId& id, const SessionRow& row) {
+  return kv.Write({{SessionKey(id), Encode(row)}}, /*sync=*/true);
+}
+
+}  // namespace
+
+Status Sessions::AbortLeftOpen() {
+  const std::string begin(1, static_cast<char>(RowKind::kSession));
+  const std::string end(1, static_cast<char>(RowKind::kSession) + 1);
+  KvBatch batch;
+  Status error;
+  RETURN_IF_ERROR(
+      catalogue_.kv().Scan(begin, end, [&](std::string_view key, std::string_view value) {
+        StatusOr<SessionRow> row = DecodeSessionRow(value);
+        if (!row.ok()) {
+          error = Annotate(row.status(), "a session's row");
+          return false;
+        }
+        if (row->state == SessionState::kOpen) {
+          row->state = SessionState::kAborted;
+          batch.push_back({std::string(key), Encode(*row)});
+        }
+        return true;
+      }));
+  RETURN_IF_ERROR(error);
+  if (batch.empty()) return absl::OkStatus();
+  return catalogue_.kv().Write(batch, /*sync=*/true);
+}
+
+StatusOr<uint64_t> Sessions::Open(const SessionId& id, uint64_t epoch) {
+  if (auto it = open_.find(id); it != open_.end()) return it->second->epoch;
+  if (id.is_zero()) return absl::InvalidArgumentError("a session needs an id of 16 bytes");
+  ASSIGN_OR_RETURN(std::optional<SessionRow> row, catalogue_.FindSession(id));
+  if (row) return NotOpen(id);
+  RETURN_IF_ERROR(WriteRow(catalogue_.kv(), id,
+                           {epoch, SessionState::kOpen, clock_.WallNanos()}));
+  auto session = std::make_unique<Session>();
+  session->epoch = epoch;
+  open_[id] = std::move(session);
+  return epoch;
+}
+
+Status Sessions::Close(const SessionId& id, bool abort) {
+  ASSIGN_OR_RETURN(std::optional<SessionRow> row, catalogue_.FindSession(id));
+  if (!row) return NotOpen(id);
+  const SessionState state = abort ? SessionState::kAborted : SessionState::kDone;
+  if (row->state == state) return absl::OkStatus();
+  // Closing as aborted what is done, or the reverse, is not a repetition.
+  if (row->state != SessionState::kOpen) return NotOpen(id);
+  row->state = state;
+  RETURN_IF_ERROR(WriteRow(catalogue_.kv(), id, *row));
+  open_.erase(id);
+  return absl::OkStatus();
+}
+
+StatusOr<Session*> Sessions::Get(const SessionId& id) {
+  auto it = open_.find(id);
+  if (it == open_.end()) return NotOpen(id);
+  return it->second.get();
+}
+
+Status Sessions::NotOpen(const SessionId& id) {
+  ASSIGN_OR_RETURN(std::optional<SessionRow> row, catalogue_.FindSession(id));
+  const char* state = !row                                ? "is not known"
+                      : row->state == SessionState::kDone ? "is closed"
+                                                          : "was aborted";
+  return absl::AbortedError(
+      absl::StrCat("session ", id.hex(), " ", state, ": start the ingest again"));
+}
+
+void Remember(Session& session, const std::string& request, std::string reply_head) {
+  session.answered.push_back({request, std::move(reply_head)});
+  if (session.answered.size() > kAnswersKept) session.answered.pop_front();
+}
+
+const std::string* Recall(const Session& session, const std::string& request) {
+  for (const Session::Answered& answered : session.answered) {
+    if (answered.request == request) return &answered.reply_head;
+  }
+  return nullptr;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,198 @@
+#include "node/group_commit.h"
+
+#include <algorithm>
+
+namespace holdfast {
+namespace {
+
+constexpr size_t kSpareBuffers = 2;
+// Beyond this a buffer was grown by one large record and is not worth keeping.
+constexpr uint64_t kMaxSpareFactor = 2;
+
+}  // namespace
+
+void Operation::Release(const Status& status) {
+  status_.Update(status);
+  if (--holds_ > 0) return;
+  std::function<void(Status)> done = std::move(done_);
+  done(status_);
+}
+
+GroupCommit::GroupCommit(const NodeOptions& options, const NodeEnv& env, LogStart start,
+                         OnWritten on_written)
+    : options_(options),
+      env_(env),
+      log_(options_, env_, std::move(start)),
+      on_written_(std::move(on_written)) {}
+
+std::optional<GroupCommit::PendingRecord> GroupCommit::FindRecord(const RecordId& id) const {
+  auto it = records_.find(id);
+  return it == records_.end() ? std::nullopt : std::optional(it->second.second);
+}
+
+uint64_t GroupCommit::FindTouch(const RecordId& id) const {
+  auto it = touches_.find(id);
+  return it == touches_.end() ? 0 : it->second.second;
+}
+
+bool GroupCommit::HasQuarantine(const RecordId& id, Location at) const {
+  auto it = quarantines_.find(id);
+  return it != quarantines_.end() && it->second.second == at;
+}
+
+void GroupCommit::AddRecord(const RecordHeader& header, Bytes payload, const OperationPtr& op) {
+  CommitPtr commit = Filling();
+  commit->batch.Add(header, payload);
+  records_[header.id] = {commit, {header.length, header.checksum, header.touch_epoch}};
+  Wait(*commit, op);
+  Start();
+}
+
+void GroupCommit::AddTouch(const RecordId& id, uint64_t epoch, const OperationPtr& op) {
+  CommitPtr commit = Filling();
+  commit->batch.AddTouch(epoch, id);
+  touches_[id] = {commit, epoch};
+  Wait(*commit, op);
+  Start();
+}
+
+void GroupCommit::AddQuarantine(const RecordId& id, Location at, const OperationPtr& op) {
+  if (auto it = quarantines_.find(id); it != quarantines_.end() && it->second.second == at) {
+    return Wait(*it->second.first, op);
+  }
+  CommitPtr commit = Filling();
+  commit->batch.AddQuarantine({id, at.segment, at.offset});
+  quarantines_[id] = {commit, at};
+  Wait(*commit, op);
+  Start();
+}
+
+void GroupCommit::WaitForRecord(const RecordId& id, const OperationPtr& op) {
+  Wait(*records_.at(id).first, op);
+}
+
+void GroupCommit::WaitForTouch(const RecordId& id, const OperationPtr& op) {
+  Wait(*touches_.at(id).first, op);
+}
+
+void GroupCommit::Wait(Commit& commit, const OperationPtr& op) {
+  if (!commit.ops.empty() && commit.ops.back() == op) return;
+  op->Hold();
+  commit.ops.push_back(op);
+}
+
+// The batch that takes what comes next.
+GroupCommit::CommitPtr GroupCommit::Filling() {
+  const bool taken = queue_.empty() || (writing_ && queue_.size() == 1);
+  if (!taken && queue_.back()->batch.TotalBytes() < options_.batch_bytes) return queue_.back();
+  AlignedBuffer buffer;
+  if (!spare_buffers_.empty()) {
+    buffer = std::move(spare_buffers_.back());
+    spare_buffers_.pop_back();
+  }
+  auto commit = std::make_shared<Commit>(std::move(buffer));
+  queue_.push_back(commit);
+  env_.loop.PostAfter(options_.batch_delay_nanos,
+                      [self = shared_from_this(), weak = std::weak_ptr<Commit>(commit)] {
+                        if (CommitPtr waiting = weak.lock()) {
+                          waiting->due = true;
+                          self->Start();
+                        }
+                      });
+  return commit;
+}
+
+// Hands the first batch to the log if it is due and the log is free.
+void GroupCommit::Start() {
+  if (stopped_ || log_busy_) return;
+  if (queue_.empty()) {
+    if (!close_done_) return;
+    return RunOnLog([this] { return log_.Close(); },
+                    [this](Status status) { std::exchange(close_done_, nullptr)(status); });
+  }
+  CommitPtr commit = queue_.front();
+  const bool due = commit->due || close_done_ || queue_.size() > 1 ||
+                   commit->batch.TotalBytes() >= options_.batch_bytes;
+  if (!due) return;
+  writing_ = true;
+  auto written = std::make_shared<StatusOr<Log::Written>>(absl::UnknownError(""));
+  RunOnLog(
+      [this, commit, written] {
+        *written = log_.Append(commit->batch);
+        return absl::OkStatus();
+      },
+      [this, commit, written](const Status&) { Written(commit, *written); });
+}
+
+void GroupCommit::RunOnLog(std::function<Status()> work, std::function<void(Status)> then) {
+  log_busy_ = true;
+  env_.io.Post([self = shared_from_this(), work = std::move(work), then = std::move(then)] {
+    Status status = work();
+    self->env_.loop.Post([self, then, status] {
+      if (self->stopped_) return;
+      self->log_busy_ = false;
+      then(status);
+      self->Start();
+    });
+  });
+}
+
+void GroupCommit::Written(const CommitPtr& commit, const StatusOr<Log::Written>& written) {
+  writing_ = false;
+  queue_.pop_front();
+  ++written_count_;
+  Status status = written.status();
+  if (status.ok()) status = on_written_(commit->batch, *written);
+  std::vector<RecordId> ids;
+  for (const Batch::Record& record : commit->batch.records()) ids.push_back(record.header.id);
+  for (const auto& [epoch, touched] : commit->batch.touches()) {
+    ids.insert(ids.end(), touched.begin(), touched.end());
+  }
+  for (const QuarantineEntry& entry : commit->batch.quarantines()) ids.push_back(entry.id);
+  Forget(commit, ids);
+  AlignedBuffer buffer = commit->batch.TakeBuffer();
+  if (spare_buffers_.size() < kSpareBuffers &&
+      buffer.capacity() <= kMaxSpareFactor * options_.batch_bytes) {
+    spare_buffers_.push_back(std::move(buffer));
+  }
+  if (queue_.empty()) SyncWhenIdle();
+  for (const OperationPtr& op : std::exchange(commit->ops, {})) op->Release(status);
+}
+
+void GroupCommit::Forget(const CommitPtr& commit, const std::vector<RecordId>& ids) {
+  auto forget = [&](auto& pending, const RecordId& id) {
+    auto it = pending.find(id);
+    if (it != pending.end() && it->second.first == commit) pending.erase(it);
+  };
+  for (const RecordId& id : ids) {
+    forget(records_, id);
+    forget(touches_, id);
+    forget(quarantines_, id);
+  }
+}
+
+// The superblock vouches for the last batch when no later batch does.
+void GroupCommit::SyncWhenIdle() {
+  env_.loop.PostAfter(options_.idle_sync_nanos, [self = shared_from_this(), at = written_count_] {
+    if (self->stopped_ || self->written_count_ != at || self->log_busy_) return;
+    // A failure is made good by the next one, or by Close, which tells.
+    self->RunOnLog([log = &self->log_] { return log->SyncSuperblock(); }, [](const Status&) {});
+  });
+}
+
+void GroupCommit::Close(std::function<void(Status)> done) {
+  close_done_ = std::move(done);
+  Start();
+}
+
+void GroupCommit::Stop() {
+  stopped_ = true;
+  queue_.clear();
+  records_.clear();
+  touches_.clear();
+  quarantines_.clear();
+  on_written_ = nullptr;
+  close_done_ = nullptr;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,133 @@
+// The index over the log: a cache in a Kv without WAL, so after a crash it is as it was after some
+// earlier batch. Every batch of the log is one batch here, which also moves the checkpoint: replay
+// from the recovered checkpoint to the end of the log makes it exact again.
+//
+// Rows:  "r" id                → entry
+//        "c" be64 number, id   → (empty)   commit records by number
+//        "d" be32 seg, be64 at → Dropped   ranges a recovery dropped
+//        "v" be32 seg          → wall time of the segment's last full check
+//        "state/…"             → checkpoint, highest commit number
+//
+// While the Kv refuses writes (a full disk), rows wait in memory and reads see them; that is safe
+// because the log has them too. Used on the node's Loop only, except where said.
+#pragma once
+
+#include <map>
+#include <optional>
+
+#include "absl/container/flat_hash_map.h"
+#include "common/format/segment_format.h"
+#include "common/kv/kv.h"
+
+namespace holdfast {
+
+struct Location {
+  uint64_t segment = 0;  // Number.
+  uint64_t offset = 0;   // Of the record header in the file.
+  auto operator<=>(const Location&) const = default;
+};
+
+struct IndexEntry {
+  Location at;
+  uint64_t lsn = 0;
+  uint64_t touch_epoch = 0;
+  uint64_t number = 0;  // Of a commit record.
+  uint32_t length = 0;
+  RecordKind kind = RecordKind::kChunk;
+  bool quarantined = false;
+  Checksum checksum;
+
+  uint64_t end() const { return at.offset + RecordExtent(length); }
+  bool operator==(const IndexEntry&) const = default;
+};
+
+struct Checkpoint {
+  uint64_t segment = 0;  // Number; 0: nothing is indexed yet.
+  SegmentId id;
+  uint64_t last_batch = 0;  // Where the last indexed batch begins; 0: none in this segment.
+  uint64_t end = 0;         // Where the next one would.
+  uint64_t lsn = 0;         // Of the last record indexed.
+};
+
+// A range that a recovery dropped.
+struct Dropped {
+  DroppedRange range;
+  uint64_t lsn = 0;    // Of the first record lost in it; 0: not known.
+  bool noted = false;  // A recovery note in the log names it.
+};
+
+class Index;
+
+// Changes that go into one Kv batch. Reads through to the index.
+class IndexDelta {
+ public:
+  explicit IndexDelta(Index& index) : index_(index) {}
+
+  // Reads in one go what the calls below would read one by one.
+  Status Load(const std::vector<RecordId>& ids);
+  // The record takes over its id: a second record of one id is only ever written to replace the
+  // first. Touch only grows (N6).
+  Status AddRecord(const RecordHeader& header, Location at, bool quarantined = false);
+  // Ids that are not indexed are passed over.
+  Status AddTouch(uint64_t epoch, std::span<const RecordId> ids);
+  // Marks the entry only while it still points to that very record.
+  Status AddQuarantine(const QuarantineEntry& entry);
+  void AddDropped(const Dropped& dropped);
+  void SetCheckpoint(const Checkpoint& checkpoint);
+  void SetVerified(uint64_t segment, int64_t wall_nanos);
+
+  size_t size() const { return entries_.size() + rows_.size(); }
+
+ private:
+  friend class Index;
+  StatusOr<std::optional<IndexEntry>*> Find(const RecordId& id);
+
+  Index& index_;
+  absl::flat_hash_map<RecordId, std::optional<IndexEntry>> entries_;
+  std::map<std::string, std::string> rows_;
+  uint64_t top_commit_ = 0;
+};
+
+class Index {
+ public:
+  // Reads the small rows. kDataLoss when one of them is malformed.
+  static StatusOr<std::unique_ptr<Index>> Open(std::shared_ptr<Kv> kv);
+
+  StatusOr<std::vector<std::optional<IndexEntry>>> Find(const std::vector<RecordId>& ids);
+  // Whether a commit record of this number and id is listed.
+  StatusOr<bool> HasCommit(uint64_t number, const RecordId& id);
+  // Ids of commit records with number >= from, in order, at most `limit`.
+  StatusOr<std::vector<std::pair<uint64_t, RecordId>>> Commits(uint64_t from, size_t limit);
+  // Of one segment, or of all (0).
+  StatusOr<std::vector<Dropped>> DroppedRanges(uint64_t segment);
+  StatusOr<std::map<uint64_t, int64_t>> Verified();
+
+  // An error is the Kv's; the changes count all the same, and go in before the next ones.
+  Status Apply(IndexDelta&& delta);
+  Status Flush();
+
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+  uint64_t top_commit() const { return top_commit_; }
+  // Rows that the Kv has refused so far.
+  size_t backlog() const { return backlog_.size(); }
+  // For Flush, Scan and VerifyAll on `io`: the Kv allows these beside the Loop's own calls.
+  const std::shared_ptr<Kv>& kv() const { return kv_; }
+
+  // Visits every entry from any thread; stops at false. kDataLoss names a malformed row.
+  static Status Scan(Kv& kv,
+                     const std::function<bool(const RecordId&, const IndexEntry&)>& visit);
+
+ private:
+  explicit Index(std::shared_ptr<Kv> kv) : kv_(std::move(kv)) {}
+  StatusOr<std::vector<std::optional<std::string>>> Get(const std::vector<std::string>& keys);
+  StatusOr<std::map<std::string, std::string>> Range(const std::string& start,
+                                                     const std::string& end, size_t key_size,
+                                                     size_t limit);
+
+  const std::shared_ptr<Kv> kv_;
+  Checkpoint checkpoint_;
+  uint64_t top_commit_ = 0;
+  std::map<std::string, std::string> backlog_;
+};
+
+}  // namespace holdfast

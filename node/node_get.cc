@@ -1,0 +1,132 @@
+// Get, quarantine and the listing of commit records.
+//
+// A record whose bytes fail their checksum is quarantined durably before the answer, where the
+// disk takes it: from then on a pin says missing, so the next ingest of that content heals it. A
+// quarantined record is still read when asked for: exact bytes are exact bytes.
+#include "node/node_impl.h"
+
+namespace holdfast {
+namespace {
+
+constexpr uint32_t kMaxCommitsPerReply = 4096;
+
+proto::RecordStatus StatusOf(RecordRead::Result result) {
+  switch (result) {
+    case RecordRead::Result::kGood: return proto::PRESENT;
+    case RecordRead::Result::kBad: return proto::CORRUPT;
+    case RecordRead::Result::kUnreadable: break;
+  }
+  return proto::UNREADABLE;
+}
+
+}  // namespace
+
+void Node::Impl::HandleGet(const RpcMessage& request, ReplyFn reply) {
+  auto head = ParseHead<proto::NodeGetRequest>(request);
+  if (!head.ok()) return reply(head.status());
+  auto ids = ParseIds(head->ids());
+  if (!ids.ok()) return reply(ids.status());
+  auto entries = index_->Find(*ids);
+  if (!entries.ok()) return reply(IndexError(entries.status()));
+  std::vector<RecordRead> reads;
+  std::vector<size_t> read_of(ids->size(), SIZE_MAX);
+  for (size_t i = 0; i < ids->size(); ++i) {
+    const std::optional<IndexEntry>& entry = (*entries)[i];
+    if (!entry || !Reachable(*entry)) continue;
+    read_of[i] = reads.size();
+    reads.push_back({(*ids)[i], *entry});
+  }
+  ReadAndQuarantine(std::move(reads), [read_of, reply](std::vector<RecordRead> done) {
+    proto::NodeGetReply out;
+    std::vector<SharedBytes> frames(read_of.size());
+    for (size_t i = 0; i < read_of.size(); ++i) {
+      proto::RecordAnswer& answer = *out.add_answers();
+      answer.set_status(proto::MISSING);
+      if (read_of[i] == SIZE_MAX) continue;
+      RecordRead& read = done[read_of[i]];
+      answer.set_status(StatusOf(read.result));
+      answer.set_stored_length(read.entry.length);
+      answer.set_checksum(ToString(read.entry.checksum.bytes()));
+      answer.set_touch_epoch(read.entry.touch_epoch);
+      frames[i] = std::move(read.payload);
+    }
+    RpcMessage message = MakeMessage(rpc::kNodeGet, out);
+    message.frames = std::move(frames);
+    reply(std::move(message));
+  });
+}
+
+void Node::Impl::ReadAndQuarantine(std::vector<RecordRead> reads,
+                                   std::function<void(std::vector<RecordRead>)> then) {
+  if (reads.empty()) return then({});
+  auto shared = std::make_shared<std::vector<RecordRead>>(std::move(reads));
+  RunOnIo([this, shared] { ReadRecords(env_.fs, options_.dir, *shared, true); },
+          [this, shared, then = std::move(then)] {
+            // A disk that cannot note it must not hide the answer.
+            auto op = std::make_shared<Operation>(
+                [shared, then](const Status&) { then(std::move(*shared)); });
+            for (const RecordRead& read : *shared) {
+              if (read.result == RecordRead::Result::kBad && !read.entry.quarantined) {
+                QuarantineBad(read.id, read.entry.at, op);
+              }
+            }
+            op->Release();
+          });
+}
+
+void Node::Impl::QuarantineBad(const RecordId& id, Location at, const OperationPtr& op) {
+  if (!closed_ && broken_.ok()) commits_->AddQuarantine(id, at, op);
+}
+
+void Node::Impl::HandleQuarantine(const RpcMessage& request, ReplyFn reply) {
+  auto head = ParseHead<proto::NodeQuarantineRequest>(request);
+  if (!head.ok()) return reply(head.status());
+  if (head->id().size() != RecordId::kSize || head->checksum().size() != Checksum::kSize) {
+    return reply(absl::InvalidArgumentError("a quarantine names no record"));
+  }
+  if (!broken_.ok()) return reply(broken_);
+  const RecordId id = RecordId::FromBytes(AsBytes(head->id()));
+  auto entries = index_->Find({id});
+  if (!entries.ok()) return reply(IndexError(entries.status()));
+  auto op = std::make_shared<Operation>([reply](const Status& status) {
+    if (!status.ok()) return reply(status);
+    reply(MakeMessage(rpc::kNodeQuarantine, proto::NodeQuarantineReply()));
+  });
+  const std::optional<IndexEntry>& entry = entries->front();
+  if (entry && !entry->quarantined && AsView(entry->checksum.bytes()) == head->checksum()) {
+    QuarantineBad(id, entry->at, op);
+  }
+  op->Release();
+}
+
+void Node::Impl::HandleListCommits(const RpcMessage& request, ReplyFn reply) {
+  auto head = ParseHead<proto::NodeListCommitsRequest>(request);
+  if (!head.ok()) return reply(head.status());
+  auto commits = index_->Commits(head->from(), std::min(head->limit(), kMaxCommitsPerReply));
+  if (!commits.ok()) return reply(IndexError(commits.status()));
+  std::vector<RecordId> ids;
+  for (const auto& [number, id] : *commits) ids.push_back(id);
+  auto entries = index_->Find(ids);
+  if (!entries.ok()) return reply(IndexError(entries.status()));
+  std::vector<RecordRead> reads;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const std::optional<IndexEntry>& entry = (*entries)[i];
+    if (entry && Reachable(*entry)) reads.push_back({ids[i], *entry});
+  }
+  ReadAndQuarantine(std::move(reads), [commits = *std::move(commits),
+                                       reply](std::vector<RecordRead> done) {
+    absl::flat_hash_map<RecordId, SharedBytes> payloads;
+    for (RecordRead& read : done) payloads[read.id] = std::move(read.payload);
+    proto::NodeListCommitsReply out;
+    std::vector<SharedBytes> frames;
+    for (const auto& [number, id] : commits) {
+      out.add_numbers(number);
+      frames.push_back(payloads[id]);
+    }
+    RpcMessage message = MakeMessage(rpc::kNodeListCommits, out);
+    message.frames = std::move(frames);
+    reply(std::move(message));
+  });
+}
+
+}  // namespace holdfast

@@ -1,0 +1,109 @@
+// The node's service, split by request: node.cc (start, stop, small requests), node_put.cc (pin and
+// put), node_get.cc (get, quarantine, commits), node_check.cc. Runs on the Loop; what blocks goes to
+// io and comes back by Post. Callbacks hold the Impl; after Stop they do nothing.
+#pragma once
+
+#include "absl/container/flat_hash_map.h"
+#include "common/rpc/methods.h"
+#include "node/findings.h"
+#include "node/group_commit.h"
+#include "node/node.h"
+#include "node/record_reader.h"
+#include "node/recovery.h"
+#include "node/segment_scan.h"
+
+namespace holdfast {
+
+// Whether the file system is fuller than the limit up to which puts are taken.
+bool AboveLimit(const SpaceInfo& space, double limit);
+
+class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
+ public:
+  Impl(const NodeOptions& options, const NodeEnv& env, Recovered recovered);
+  // Makes the parts that call back; once, after construction.
+  void Start();
+  void Stop();
+  void Handle(RpcMessage request, ReplyFn reply);
+  void Close(std::function<void(Status)> done);
+  const std::vector<proto::Finding>& findings() const { return findings_; }
+
+ private:
+  struct Admission;
+  struct Check;
+  struct EntryTally;
+
+  // node.cc
+  void HandleStat(const RpcMessage& request, const ReplyFn& reply);
+  void HandleStatus(const ReplyFn& reply);
+  Status OnWritten(const Batch& batch, const Log::Written& written);
+  Status IndexBatch(const Batch& batch, const Log::Written& written);
+  void FlushIndexSometimes(uint64_t written_bytes);
+  // What a request is told when the index fails; marks a damaged one for the next start.
+  Status IndexError(const Status& status);
+  StatusOr<std::vector<RecordId>> ParseIds(const std::string& bytes) const;
+  // Whether the log still holds what the entry points to.
+  bool Reachable(const IndexEntry& entry) const;
+  // Reachable and not quarantined.
+  bool Present(const RecordId& id, const std::optional<IndexEntry>& entry) const;
+  // Not read for longer than the scrub target.
+  bool Stale(const IndexEntry& entry) const;
+  uint64_t Lsn() const;
+  // Runs `work` on io, then `then` on the Loop unless stopped.
+  void RunOnIo(std::function<void()> work, std::function<void()> then);
+
+  // node_put.cc
+  void HandlePin(const RpcMessage& request, ReplyFn reply);
+  void HandlePut(RpcMessage request, ReplyFn reply);
+  void Admit(const std::shared_ptr<Admission>& a);
+  Status CheckSpace(const Admission& a, const std::vector<std::optional<IndexEntry>>& entries);
+  void Decide(const std::shared_ptr<Admission>& a,
+              const std::vector<std::optional<IndexEntry>>& entries);
+  void DecideOne(Admission& a, size_t i, const std::optional<IndexEntry>& entry,
+                 const OperationPtr& op);
+  bool PresentFor(const Admission& a, size_t i, const std::optional<IndexEntry>& entry) const;
+  void Append(Admission& a, size_t i, uint64_t touch_epoch, const OperationPtr& op);
+  void Touch(const RecordId& id, uint64_t known, uint64_t epoch, const OperationPtr& op);
+  void ReplyTo(const Admission& a);
+
+  // node_get.cc
+  void HandleGet(const RpcMessage& request, ReplyFn reply);
+  void HandleQuarantine(const RpcMessage& request, ReplyFn reply);
+  void HandleListCommits(const RpcMessage& request, ReplyFn reply);
+  // Reads on io; quarantines what is bad, durably if the disk takes it; then calls `then`.
+  void ReadAndQuarantine(std::vector<RecordRead> reads,
+                         std::function<void(std::vector<RecordRead>)> then);
+  void QuarantineBad(const RecordId& id, Location at, const OperationPtr& op);
+
+  // node_check.cc
+  void HandleCheckSegment(const RpcMessage& request, ReplyFn reply);
+  void CheckTally(const std::shared_ptr<Check>& c);
+  void CheckFile(const std::shared_ptr<Check>& c);
+  void CheckRecords(const std::shared_ptr<Check>& c);
+  Status CheckSomeRecords(Check& c, size_t first, size_t last);
+  void CheckRecord(Check& c, const ScannedRecord& record, const std::optional<IndexEntry>& entry);
+  Status CheckTouches(Check& c, const ScannedRecord& record);
+  void CheckEntries(const std::shared_ptr<Check>& c);
+  void CheckLostEntries(Check& c, const std::vector<std::pair<RecordId, IndexEntry>>& entries);
+  void FinishCheck(const std::shared_ptr<Check>& c);
+
+  const NodeOptions options_;
+  const NodeEnv env_;
+  const FindingMaker make_;
+  const DiskIncarnation incarnation_;
+  const uint64_t generation_;
+  SegmentTable segments_;
+  std::unique_ptr<Index> index_;
+  LogStart log_start_;  // Until Start.
+  std::vector<QuarantineEntry> recovered_quarantine_;
+  std::shared_ptr<GroupCommit> commits_;
+  std::vector<proto::Finding> findings_;
+  Status broken_;  // The index cannot follow the log any more; a restart mends it.
+  bool marked_damaged_ = false;
+  bool flushing_ = false;
+  bool closed_ = false;
+  bool stopped_ = false;
+  uint64_t unflushed_bytes_ = 0;
+  std::shared_ptr<EntryTally> tally_;  // Of the check pass under way.
+};
+
+}  // namespace holdfast

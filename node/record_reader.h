@@ -1,0 +1,22 @@
+// Reads payloads of indexed records, checked. Blocking; stateless, so any thread may call it.
+#pragma once
+
+#include <vector>
+
+#include "common/io/fs.h"
+#include "node/index.h"
+
+namespace holdfast {
+
+struct RecordRead {
+  RecordId id;
+  IndexEntry entry;
+  enum class Result : uint8_t { kGood, kBad, kUnreadable } result = Result::kUnreadable;
+  SharedBytes payload;  // If asked for and good.
+};
+
+// Neighbours are read together; payloads that were read together share memory.
+void ReadRecords(Fs& fs, const std::string& dir, std::vector<RecordRead>& reads,
+                 bool keep_payloads);
+
+}  // namespace holdfast

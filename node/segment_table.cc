@@ -1,0 +1,259 @@
+#include "node/segment_table.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "node/aligned_buffer.h"
+#include "node/segment_scan.h"
+
+namespace holdfast {
+namespace {
+
+using State = SegmentInfo::State;
+using proto::Finding;
+
+StatusOr<SegmentHeader> ReadHeader(Fs& fs, const std::string& dir, SegmentInfo& info) {
+  ASSIGN_OR_RETURN(std::unique_ptr<File> file, OpenSegment(fs, dir, info.number));
+  ASSIGN_OR_RETURN(info.file_bytes, file->Size());
+  AlignedBuffer block(kBlockSize);
+  ASSIGN_OR_RETURN(size_t n, file->ReadAt(0, {block.data(), kBlockSize}));
+  return DecodeSegmentHeader({block.data(), n});
+}
+
+// Whose segment it is, if not this node's; else empty.
+std::string Foreignness(const SegmentHeader& header, const VaultId& vault, const NodeId& node,
+                        uint64_t number) {
+  if (header.vault != vault) return "belongs to another vault";
+  if (header.node != node) return "belongs to another node of this vault";
+  if (header.number == number) return "";
+  return absl::StrCat("is segment ", header.number, " under a wrong name");
+}
+
+Finding BadHeader(const FindingMaker& make, uint64_t number, const Status& why) {
+  return make.OfSegment(absl::IsUnavailable(why) ? Finding::UNREADABLE : Finding::CORRUPT, number,
+                        Message(why));
+}
+
+Finding MissingSegment(const FindingMaker& make, uint64_t number) {
+  return make.OfSegment(Finding::MISSING, number, "this segment is missing");
+}
+
+Finding CutShort(const FindingMaker& make, uint64_t number, uint64_t file_bytes, uint64_t end) {
+  return make.At(Finding::CORRUPT, number, file_bytes,
+                 absl::StrCat("is cut short: ", end - file_bytes, " bytes are missing"));
+}
+
+class Loader {
+ public:
+  Loader(Fs& fs, const std::string& dir, const Superblock& superblock)
+      : fs_(fs), dir_(dir), superblock_(superblock), make_(dir, superblock.node_number) {}
+
+  StatusOr<LoadedSegments> Run() {
+    ASSIGN_OR_RETURN(std::vector<std::string> names, fs_.List(dir_ + "/segments"));
+    for (const std::string& name : names) {
+      const uint64_t number = SegmentNumberOf(name);
+      if (number != 0) {
+        RETURN_IF_ERROR(LoadOne(number));
+      } else {
+        Add(make_.OfDisk(Finding::NOTE, "segments/" + name + " is no segment; left alone"));
+      }
+    }
+    AddMissing();
+    LinkAll();
+    JudgeTail();
+    CheckEnds();
+    return std::move(loaded_);
+  }
+
+ private:
+  void Add(Finding finding) { loaded_.findings.push_back(std::move(finding)); }
+
+  Status LoadOne(uint64_t number) {
+    SegmentInfo& info = loaded_.table[number];
+    info.number = number;
+    info.state = State::kHeaderDamaged;
+    StatusOr<SegmentHeader> header = ReadHeader(fs_, dir_, info);
+    // To write on behind what a newer release wrote would be wrong.
+    if (absl::IsFailedPrecondition(header.status())) {
+      return Annotate(header.status(), SegmentPath(dir_, number));
+    }
+    if (!header.ok()) {
+      why_[number] = header.status();
+      return absl::OkStatus();
+    }
+    info.created_nanos = info.verified_nanos = header->created_nanos;
+    const std::string foreign =
+        Foreignness(*header, superblock_.vault, superblock_.node, number);
+    if (!foreign.empty()) {
+      info.state = State::kForeign;
+      Add(make_.OfSegment(Finding::FOREIGN, number, foreign));
+      return absl::OkStatus();
+    }
+    info.state = State::kGood;
+    info.id = header->segment;
+    headers_[number] = *header;
+    return absl::OkStatus();
+  }
+
+  void AddMissing() {
+    uint64_t last = superblock_.synced_segment_number;
+    if (!loaded_.table.empty()) last = std::max(last, loaded_.table.rbegin()->first);
+    for (uint64_t number = 1; number <= last; ++number) {
+      SegmentInfo& info = loaded_.table[number];
+      if (info.number != 0) continue;
+      info.number = number;
+      info.state = State::kMissing;
+      Add(MissingSegment(make_, number));
+    }
+  }
+
+  // Gives every segment with a successor its uuid and end, from the successor's header. Files in
+  // between that no header names are leftovers.
+  void LinkAll() {
+    for (const auto& [number, header] : headers_) {
+      auto below = std::make_reverse_iterator(loaded_.table.find(number));
+      if (header.previous.is_zero()) {
+        DropLeftovers(below, loaded_.table.rend());
+        continue;
+      }
+      auto named = FindNamed(below, header.previous);
+      if (named == loaded_.table.rend()) {
+        Add(make_.OfSegment(Finding::MISSING, number,
+                            "the segment before it is not the one it names"));
+        continue;
+      }
+      DropLeftovers(below, named);
+      SegmentInfo& previous = named->second;
+      previous.id = header.previous;
+      previous.end = header.previous_end;
+      previous.synced_lsn = header.previous_last_lsn;
+      if (previous.state == State::kHeaderDamaged) ReportHeader(previous);
+    }
+  }
+
+  // The segment with this uuid; where no header tells it, one whose records do; else the nearest
+  // that tells nothing.
+  SegmentTable::reverse_iterator FindNamed(SegmentTable::reverse_iterator from,
+                                           const SegmentId& id) {
+    const auto none = loaded_.table.rend();
+    auto find = [&](auto matches) {
+      return std::find_if(from, none, [&](const auto& entry) { return matches(entry.second); });
+    };
+    auto named = find([&](const SegmentInfo& info) { return info.id == id; });
+    if (named != none) return named;
+    named = find([&](const SegmentInfo& info) {
+      return info.state == State::kHeaderDamaged && IdFromRecords(info) == id;
+    });
+    if (named != none) return named;
+    return find([&](const SegmentInfo& info) { return info.id.is_zero(); });
+  }
+
+  SegmentId IdFromRecords(const SegmentInfo& info) {
+    StatusOr<std::unique_ptr<File>> file = OpenSegment(fs_, dir_, info.number);
+    return file.ok() ? FindSegmentId(**file, info.file_bytes) : SegmentId();
+  }
+
+  void DropLeftovers(SegmentTable::reverse_iterator from, SegmentTable::reverse_iterator to) {
+    for (; from != to; ++from) {
+      if (from->second.state == State::kHeaderDamaged && from->second.id.is_zero()) {
+        MarkLeftover(from->second);
+      }
+    }
+  }
+
+  void MarkLeftover(SegmentInfo& info) {
+    info.state = State::kLeftover;
+    Add(make_.OfSegment(Finding::NOTE, info.number,
+                        "was left behind, empty, when the power failed; its number is not used"));
+  }
+
+  void ReportHeader(const SegmentInfo& info) {
+    Add(BadHeader(make_, info.number, why_[info.number]));
+  }
+
+  // Files after the last good header: a damaged one if anything shows that it was in use.
+  void JudgeTail() {
+    for (auto& [number, info] : loaded_.table) {
+      if (info.state != State::kHeaderDamaged || !info.id.is_zero()) continue;
+      if (number == superblock_.synced_segment_number) {
+        info.id = superblock_.synced_segment;
+      } else {
+        info.id = IdFromRecords(info);
+      }
+      if (info.id.is_zero() && !absl::IsUnavailable(why_[number])) {
+        MarkLeftover(info);
+      } else {
+        ReportHeader(info);
+      }
+    }
+  }
+
+  void CheckEnds() {
+    for (const auto& [number, info] : loaded_.table) {
+      if (!info.readable()) continue;
+      uint64_t end = info.end;
+      if (number == superblock_.synced_segment_number) {
+        end = std::max(end, superblock_.synced_end);
+        if (info.id != superblock_.synced_segment) {
+          Add(make_.OfSegment(Finding::FOREIGN, number, "is not the segment the superblock names"));
+        }
+      }
+      if (info.file_bytes < end) {
+        Add(CutShort(make_, number, info.file_bytes, end));
+      }
+    }
+  }
+
+  Fs& fs_;
+  const std::string& dir_;
+  const Superblock& superblock_;
+  const FindingMaker make_;
+  std::map<uint64_t, SegmentHeader> headers_;
+  std::map<uint64_t, Status> why_;
+  LoadedSegments loaded_;
+};
+
+}  // namespace
+
+StatusOr<LoadedSegments> LoadSegments(Fs& fs, const std::string& dir,
+                                      const Superblock& superblock) {
+  return Loader(fs, dir, superblock).Run();
+}
+
+std::vector<Finding> CheckSegmentFile(Fs& fs, const std::string& dir, const FindingMaker& make,
+                                      const NodeOptions& options, const SegmentInfo& info) {
+  if (info.state == State::kMissing) return {MissingSegment(make, info.number)};
+  if (info.state == State::kLeftover) return {};
+  std::vector<Finding> findings;
+  SegmentInfo now = info;
+  StatusOr<SegmentHeader> header = ReadHeader(fs, dir, now);
+  if (absl::IsNotFound(header.status()) && now.file_bytes == 0) {
+    return {MissingSegment(make, info.number)};
+  }
+  if (!header.ok()) {
+    findings.push_back(BadHeader(make, info.number, header.status()));
+  } else {
+    std::string foreign = Foreignness(*header, options.vault, options.node, info.number);
+    if (foreign.empty() && header->segment != info.id) foreign = "is another segment";
+    if (!foreign.empty()) findings.push_back(make.OfSegment(Finding::FOREIGN, info.number, foreign));
+  }
+  if (now.readable() && now.file_bytes < info.end) {
+    findings.push_back(CutShort(make, info.number, now.file_bytes, info.end));
+  }
+  return findings;
+}
+
+SegmentInfo* LastReadable(SegmentTable& table) {
+  for (auto it = table.rbegin(); it != table.rend(); ++it) {
+    if (it->second.readable()) return &it->second;
+  }
+  return nullptr;
+}
+
+StatusOr<std::unique_ptr<File>> OpenSegment(Fs& fs, const std::string& dir, uint64_t number) {
+  OpenOptions options;
+  options.direct = true;
+  return fs.Open(SegmentPath(dir, number), options);
+}
+
+}  // namespace holdfast

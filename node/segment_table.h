@@ -1,0 +1,57 @@
+// The segments of a node as their files and headers tell it, before any record is read.
+//
+// Each header names the segment before it and where that one ended, so a segment that is missing,
+// cut short or exchanged is noticed without reading it. Not thread-safe.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "common/io/fs.h"
+#include "node/findings.h"
+#include "node/node.h"
+
+namespace holdfast {
+
+struct SegmentInfo {
+  enum class State : uint8_t {
+    kGood,
+    kHeaderDamaged,  // Its records can still be read.
+    kLeftover,       // A crash left it behind before its header was durable: it holds nothing.
+    kMissing,
+    kForeign,        // Of another vault, node or number.
+  };
+  uint64_t number = 0;
+  State state = State::kGood;
+  SegmentId id;                // Zero when nothing tells it.
+  uint64_t file_bytes = 0;     // Size of the file when it was looked at.
+  uint64_t end = 0;            // Records lie below. Of the last segment: known after replay.
+  uint64_t synced_lsn = 0;     // Up to here no record may be missing (N4). Likewise.
+  int64_t created_nanos = 0;
+  int64_t verified_nanos = 0;  // Wall time of the last full check; at least created_nanos.
+
+  bool readable() const { return state == State::kGood || state == State::kHeaderDamaged; }
+};
+
+using SegmentTable = std::map<uint64_t, SegmentInfo>;
+
+struct LoadedSegments {
+  SegmentTable table;
+  std::vector<proto::Finding> findings;
+};
+
+// Reads names, sizes and headers in DIR/segments. Damage is a finding; the status is for a
+// directory that cannot be listed, or a segment of a newer release (kFailedPrecondition).
+StatusOr<LoadedSegments> LoadSegments(Fs& fs, const std::string& dir, const Superblock& superblock);
+
+// What is wrong with the file of a segment as such, read anew; the records are not looked at.
+std::vector<proto::Finding> CheckSegmentFile(Fs& fs, const std::string& dir,
+                                             const FindingMaker& make, const NodeOptions& options,
+                                             const SegmentInfo& info);
+
+// The last segment that holds records, or nullptr.
+SegmentInfo* LastReadable(SegmentTable& table);
+
+StatusOr<std::unique_ptr<File>> OpenSegment(Fs& fs, const std::string& dir, uint64_t number);
+
+}  // namespace holdfast

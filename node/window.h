@@ -1,0 +1,34 @@
+// A sliding view of a file's bytes for scanning, filled by large direct reads. Not thread-safe.
+#pragma once
+
+#include <set>
+
+#include "common/io/fs.h"
+#include "node/aligned_buffer.h"
+
+namespace holdfast {
+
+class Window {
+ public:
+  // Reads `step` bytes at a time, nothing beyond `end`.
+  Window(File& file, uint64_t end, size_t step) : file_(file), end_(end), step_(step) {}
+
+  // The bytes [offset, offset + length), fewer at the end. Valid until the next call. Blocks that
+  // cannot be read give zeros.
+  Bytes View(uint64_t offset, uint64_t length);
+  bool Unreadable(uint64_t begin, uint64_t end) const;
+  bool AllZero(uint64_t begin, uint64_t end);
+
+ private:
+  void Fill(uint64_t begin, uint64_t length);
+
+  File& file_;
+  const uint64_t end_;
+  const size_t step_;
+  AlignedBuffer buffer_;
+  uint64_t begin_ = 0;   // File offset of the buffer.
+  uint64_t filled_ = 0;  // Valid bytes in it.
+  std::set<uint64_t> unreadable_;  // Blocks, by offset.
+};
+
+}  // namespace holdfast

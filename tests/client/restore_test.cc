@@ -1,0 +1,308 @@
+#include "client/restore.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/client/reader_testing.h"
+
+namespace holdfast {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::RandomBytes;
+using testing::TestObject;
+using testing::TestVault;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+
+std::string ReadAll(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
+struct Recorder : RestoreObserver {
+  void OnObject(const std::string& name) override { names.push_back(name); }
+  void OnError(const std::string& name, const Status& status) override {
+    errors.push_back(name);
+    last = status;
+  }
+  std::vector<std::string> names, errors;
+  Status last;
+};
+
+// With threads and without.
+class RestoreTest : public ::testing::TestWithParam<int> {
+ protected:
+  RestoreTest() {
+    char path[] = "/tmp/holdfast-restore-test-XXXXXX";
+    to_ = mkdtemp(path);
+  }
+  ~RestoreTest() override { fs::remove_all(to_); }
+
+  RestoreSummary Run(TestVault& t, const std::string& prefix = "") {
+    recorder_ = {};
+    StatusOr<RestoreSummary> summary =
+        Restore(t.vault(),
+                {.collection = "case", .prefix = prefix, .to = to_, .threads = GetParam()},
+                recorder_);
+    EXPECT_TRUE(summary.ok()) << summary.status();
+    return summary.value_or(RestoreSummary{});
+  }
+  std::vector<std::string> Listing() {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::recursive_directory_iterator(to_)) {
+      names.push_back(entry.path().lexically_relative(to_));
+    }
+    std::ranges::sort(names);
+    return names;
+  }
+
+  std::string to_;
+  Recorder recorder_;
+};
+INSTANTIATE_TEST_SUITE_P(Threads, RestoreTest, ::testing::Values(-1, 1, 3));
+
+TEST_P(RestoreTest, WritesTheTree) {
+  TestVault t;
+  const std::string content = RandomBytes(1, 3'000'000);
+  Attributes odd{.mode = 04751, .mtime_seconds = -86401, .mtime_nanos = 999'999'999};
+  Attributes shut{.mode = 0, .mtime_seconds = 5, .mtime_nanos = 6};
+  t.Commit("case", {{.name = "d", .type = ObjectType::kDirectory, .attributes = shut},
+                    {.name = "d/e", .type = ObjectType::kDirectory},
+                    {.name = "d/long", .content = content, .attributes = odd},
+                    {.name = "d/short", .content = "x", .attributes = shut},
+                    {.name = "d/empty", .content = ""},
+                    {.name = "link", .type = ObjectType::kSymlink, .link = "nowhere/at all"},
+                    {.name = "no/entry/for/parents", .content = "y"}});
+  const RestoreSummary s = Run(t);
+  EXPECT_THAT(recorder_.errors, IsEmpty());
+  EXPECT_EQ(s.files, 4u);
+  EXPECT_EQ(s.directories, 2u);
+  EXPECT_EQ(s.symlinks, 1u);
+  EXPECT_EQ(s.bytes, 3'000'002u);
+  EXPECT_EQ(recorder_.names.size(), 7u);
+  struct stat st;
+  ASSERT_EQ(lstat((to_ + "/d/long").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 04751u);
+  EXPECT_EQ(st.st_mtim.tv_sec, -86401);
+  EXPECT_EQ(st.st_mtim.tv_nsec, 999'999'999);
+  EXPECT_EQ(ReadAll(to_ + "/d/long"), content);
+  ASSERT_EQ(lstat((to_ + "/d").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0u);
+  EXPECT_EQ(st.st_mtim.tv_sec, 5);
+  EXPECT_EQ(st.st_mtim.tv_nsec, 6);
+  EXPECT_EQ(fs::read_symlink(to_ + "/link"), "nowhere/at all");
+  EXPECT_EQ(ReadAll(to_ + "/no/entry/for/parents"), "y");
+}
+
+TEST_P(RestoreTest, ADamagedReplicaDoesNotMatter) {
+  TestVault t({.nodes = 2, .replicas = 2});
+  const std::string content = RandomBytes(2, 900'000);
+  t.Commit("case", {{.name = "a", .content = content}});
+  const std::vector<RecordId> ids = t.RecordsOf("case", "a");
+  t.Tamper(t.Holders(ids[0])[0], ids[0]);
+  t.Rot(t.Holders(ids[1])[0], ids[1]);
+  const RestoreSummary s = Run(t);
+  EXPECT_EQ(s.errors, 0u);
+  EXPECT_EQ(ReadAll(to_ + "/a"), content);
+}
+
+TEST_P(RestoreTest, ALostObjectIsNamedAndLeavesNothing) {
+  TestVault t;
+  t.Commit("case", {{.name = "d", .type = ObjectType::kDirectory},
+                    {.name = "d/big", .content = RandomBytes(3, 3'000'000)},
+                    {.name = "d/fine", .content = RandomBytes(4, 3'000'000)},
+                    {.name = "d/small", .content = "small"},
+                    {.name = "fine", .content = "fine"}});
+  t.Tamper(0, t.RecordsOf("case", "d/big").back());
+  t.Rot(0, t.RecordsOf("case", "d/small")[0]);
+  const RestoreSummary s = Run(t);
+  EXPECT_EQ(s.errors, 2u);
+  EXPECT_EQ(s.integrity_errors, 2u);
+  EXPECT_THAT(recorder_.errors, UnorderedElementsAre("d/big", "d/small"));
+  EXPECT_TRUE(absl::IsDataLoss(recorder_.last));
+  EXPECT_THAT(Listing(), ElementsAre("d", "d/fine", "fine"));
+}
+
+TEST_P(RestoreTest, RefusesNamesThatLeaveTheDirectory) {
+  TestVault t;
+  const std::vector<std::string> names = {"../escaped", "a/../../escaped", "..", ".", "a//b",
+                                          "/etc/escaped", "a/./b", "a/", "x/.."};
+  std::vector<TestObject> objects = {{.name = "a", .type = ObjectType::kDirectory},
+                                     {.name = "...", .content = "a name like any other"}};
+  for (const std::string& name : names) objects.push_back({.name = name, .content = "bad"});
+  objects.push_back({.name = "../dir", .type = ObjectType::kDirectory});
+  objects.push_back({.name = "../link", .type = ObjectType::kSymlink, .link = "x"});
+  t.Commit("case", objects);
+  const RestoreSummary s = Run(t);
+  EXPECT_EQ(s.errors, names.size() + 2);
+  EXPECT_TRUE(absl::IsInvalidArgument(recorder_.last)) << recorder_.last;
+  EXPECT_FALSE(fs::exists(fs::path(to_).parent_path() / "escaped"));
+  EXPECT_THAT(Listing(), ElementsAre("...", "a"));
+}
+
+TEST_P(RestoreTest, NeverWritesThroughASymbolicLink) {
+  TestVault t;
+  const std::string outside = to_ + "-outside";
+  fs::create_directory(outside);
+  t.Commit("case", {{.name = "a", .type = ObjectType::kSymlink, .link = outside},
+                    {.name = "a/b", .content = "bad"},
+                    {.name = "a/c", .type = ObjectType::kDirectory},
+                    {.name = "f", .type = ObjectType::kSymlink, .link = outside + "/f"}});
+  RestoreSummary s = Run(t);
+  EXPECT_THAT(recorder_.errors, UnorderedElementsAre("a/b", "a/c"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(recorder_.last)) << recorder_.last;
+  EXPECT_TRUE(fs::is_empty(outside));
+  EXPECT_EQ(s.symlinks, 2u);
+  // A link that was there before, under a file's name.
+  t.Commit("case", {{.name = "f", .content = "bad"}});
+  s = Run(t);
+  EXPECT_TRUE(fs::is_empty(outside));
+  fs::remove_all(outside);
+}
+
+TEST_P(RestoreTest, DoesNotOverwrite) {
+  TestVault t;
+  const std::string content = RandomBytes(5, 3'000'000);
+  t.Commit("case", {{.name = "big", .content = content},
+                    {.name = "d", .type = ObjectType::kDirectory},
+                    {.name = "d/small", .content = "new"},
+                    {.name = "l", .type = ObjectType::kSymlink, .link = "x"}});
+  fs::create_directory(to_ + "/d");
+  std::ofstream(to_ + "/big") << "old";
+  std::ofstream(to_ + "/d/small") << "old";
+  std::ofstream(to_ + "/l") << "old";
+  const RestoreSummary s = Run(t);
+  EXPECT_THAT(recorder_.errors, UnorderedElementsAre("big", "d/small", "l"));
+  EXPECT_TRUE(absl::IsAlreadyExists(recorder_.last)) << recorder_.last;
+  EXPECT_EQ(s.integrity_errors, 0u);
+  EXPECT_THAT(Listing(), ElementsAre("big", "d", "d/small", "l"));
+  EXPECT_EQ(ReadAll(to_ + "/big") + ReadAll(to_ + "/d/small") + ReadAll(to_ + "/l"), "oldoldold");
+}
+
+TEST_P(RestoreTest, HardLinksWithinTheScope) {
+  TestVault t;
+  const std::string big = RandomBytes(6, 3'000'000);
+  t.Commit("case", {{.name = "a/1", .content = big},
+                    {.name = "a/2", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
+                    {.name = "a/0", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
+                    {.name = "b/3", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
+                    {.name = "b/4", .content = "x", .type = ObjectType::kHardLink, .link = "gone"}});
+  RestoreSummary s = Run(t);
+  EXPECT_THAT(recorder_.errors, IsEmpty());
+  EXPECT_EQ(s.hard_links, 3u);
+  EXPECT_EQ(s.files, 2u);
+  EXPECT_EQ(fs::hard_link_count(to_ + "/a/1"), 4u);
+  EXPECT_EQ(ReadAll(to_ + "/b/3"), big);
+  EXPECT_EQ(ReadAll(to_ + "/b/4"), "x");
+  // Out of scope: a file of its own. There now: an error, not a link to what is there.
+  fs::remove_all(to_ + "/b");
+  s = Run(t, "b");
+  EXPECT_EQ(s.hard_links, 0u);
+  EXPECT_EQ(s.files, 2u);
+  EXPECT_EQ(fs::hard_link_count(to_ + "/b/3"), 1u);
+  EXPECT_EQ(ReadAll(to_ + "/b/3"), big);
+}
+
+TEST_P(RestoreTest, AHardLinkDoesNotTakeAForeignFilesContent) {
+  TestVault t;
+  t.Commit("case", {{.name = "1", .content = "genuine"},
+                    {.name = "2", .content = "genuine", .type = ObjectType::kHardLink, .link = "1"}});
+  std::ofstream(to_ + "/1") << "foreign";
+  const RestoreSummary s = Run(t);
+  EXPECT_THAT(recorder_.errors, ElementsAre("1"));
+  EXPECT_EQ(s.hard_links, 0u);
+  EXPECT_EQ(ReadAll(to_ + "/2"), "genuine");
+}
+
+TEST_P(RestoreTest, AHardLinkToALostFileIsLostToo) {
+  TestVault t;
+  t.Commit("case", {{.name = "1", .content = "genuine"},
+                    {.name = "2", .content = "genuine", .type = ObjectType::kHardLink, .link = "1"}});
+  t.Rot(0, t.RecordsOf("case", "1")[0]);
+  Run(t);
+  EXPECT_THAT(recorder_.errors, ElementsAre("1", "2"));
+  EXPECT_THAT(Listing(), IsEmpty());
+}
+
+TEST_P(RestoreTest, SparseFilesStaySparse) {
+  TestVault t;
+  std::string content(5'000'000, '\0');
+  content.replace(2'000'001, 4, "data");
+  Attributes sparse{.mode = 0600, .sparse = true};
+  std::string small(40'000, '\0');
+  small[20'000] = 'x';
+  t.Commit("case", {{.name = "long", .content = content, .attributes = sparse},
+                    {.name = "small", .content = small, .attributes = sparse}});
+  Run(t);
+  EXPECT_THAT(recorder_.errors, IsEmpty());
+  EXPECT_EQ(ReadAll(to_ + "/long"), content);
+  EXPECT_EQ(ReadAll(to_ + "/small"), small);
+  struct stat st;
+  ASSERT_EQ(stat((to_ + "/long").c_str(), &st), 0);
+  EXPECT_EQ(st.st_size, 5'000'000);
+  EXPECT_LE(st.st_blocks * 512, 64 * 1024);
+  ASSERT_EQ(stat((to_ + "/small").c_str(), &st), 0);
+  EXPECT_LE(st.st_blocks * 512, 8 * 1024);
+}
+
+TEST_P(RestoreTest, ThePrefixIsByComponentAndNamesKeepTheirPath) {
+  TestVault t;
+  t.Commit("case", {{.name = "a", .type = ObjectType::kDirectory},
+                    {.name = "a/b", .type = ObjectType::kDirectory},
+                    {.name = "a/b/c", .content = "1"},
+                    {.name = "a/bc", .content = "2"},
+                    {.name = "z", .content = "3"}});
+  Run(t, "a/b");
+  EXPECT_THAT(Listing(), ElementsAre("a", "a/b", "a/b/c"));
+  Recorder recorder;
+  EXPECT_TRUE(absl::IsNotFound(
+      Restore(t.vault(), {.collection = "case", .prefix = "a/x", .to = to_}, recorder).status()));
+  EXPECT_TRUE(absl::IsNotFound(
+      Restore(t.vault(), {.collection = "none", .to = to_}, recorder).status()));
+}
+
+TEST_P(RestoreTest, MakesTheDestination) {
+  TestVault t;
+  t.Commit("case", {{.name = "a", .content = "1"}});
+  to_ += "/x/y//z/";
+  Run(t);
+  EXPECT_EQ(ReadAll(to_ + "a"), "1");
+  to_.resize(to_.size() - std::string("/x/y//z/").size());
+}
+
+TEST_P(RestoreTest, AFullDiskIsReported) {
+  if (geteuid() != 0) GTEST_SKIP() << "mounting a small file system needs root";
+  const std::string mount = "mount -t tmpfs -o size=1m tmpfs " + to_ + " 2>/dev/null";
+  if (std::system(mount.c_str()) != 0) GTEST_SKIP() << "no tmpfs may be mounted here";
+  TestVault t;
+  t.Commit("case", {{.name = "big", .content = RandomBytes(7, 4'500'000)},
+                    {.name = "mid", .content = RandomBytes(8, 2'000'000)},
+                    {.name = "small", .content = "fits"}});
+  Run(t);
+  EXPECT_THAT(recorder_.errors, UnorderedElementsAre("big", "mid"));
+  EXPECT_TRUE(absl::IsResourceExhausted(recorder_.last)) << recorder_.last;
+  EXPECT_THAT(Listing(), ElementsAre("small"));
+  EXPECT_EQ(std::system(("umount " + to_).c_str()), 0);
+}
+
+TEST_P(RestoreTest, AnIngestOnlyKeyIsRefused) {
+  TestVault t;
+  t.Commit("case", {{.name = "a", .content = "1"}});
+  Recorder recorder;
+  EXPECT_TRUE(absl::IsPermissionDenied(Restore(*t.VaultWith(*MakeIngestOnly(t.key())),
+                                               {.collection = "case", .to = to_}, recorder)
+                                           .status()));
+  EXPECT_THAT(Listing(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace holdfast

@@ -1,0 +1,212 @@
+#include "common/cluster/cluster_map.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "common/crypto/hmac.h"
+#include "tests/common/format/golden.h"
+
+namespace holdfast {
+namespace {
+
+using testing::FixCrc;
+
+MapNode Node(uint32_t number, double weight, const std::string& domain) {
+  MapNode node;
+  node.number = number;
+  node.id.value.fill(static_cast<uint8_t>(number + 1));
+  node.weight = weight;
+  node.failure_domain = domain;
+  return node;
+}
+
+// The nodes of tests/golden/independent.py.
+ClusterMap SixNodes(uint32_t replicas) {
+  ClusterMap map;
+  map.version = 12;
+  map.replicas = replicas;
+  map.nodes = {Node(0, 1.0, "a/1/h1/d1"), Node(1, 2.0, "a/1/h1/d2"), Node(2, 1.0, "a/2/h2/d1"),
+               Node(3, 1.5, "b/1/h3/d1"), Node(4, 0.0, "b/1/h3/d2"), Node(5, 0.5, "b/2/h4/d1")};
+  return map;
+}
+
+ClusterMap EqualNodes(uint32_t count, uint32_t replicas) {
+  ClusterMap map;
+  map.replicas = replicas;
+  for (uint32_t i = 0; i < count; ++i) map.nodes.push_back(Node(i, 1, "disk" + std::to_string(i)));
+  return map;
+}
+
+TEST(Placement, AgreesWithPython) {
+  ClusterMap map = SixNodes(3);
+  ComputePlacement(map);
+  ASSERT_EQ(map.placement.size(), kPlacementGroups);
+  std::ifstream in(testing::GoldenPath("independent.json"));
+  const auto v = nlohmann::json::parse(in)["placement"];
+  for (size_t pg = 0; pg < 8; ++pg) {
+    EXPECT_EQ(map.placement[pg], v["first"][pg].get<std::vector<uint32_t>>()) << pg;
+  }
+  std::string text;
+  for (const auto& nodes : map.placement) {
+    if (!text.empty()) text += "\n";
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      text += (i == 0 ? "" : " ") + std::to_string(nodes[i]);
+    }
+  }
+  EXPECT_EQ(ToHex(Sha256(AsBytes(text))), v["sha256"].get<std::string>());
+}
+
+TEST(Placement, DoesNotDependOnTheOrderOfNodes) {
+  ClusterMap a = EqualNodes(7, 3);
+  ComputePlacement(a);
+  ClusterMap b = EqualNodes(7, 3);
+  std::reverse(b.nodes.begin(), b.nodes.end());
+  ComputePlacement(b);
+  EXPECT_EQ(a.placement, b.placement);
+}
+
+TEST(Placement, ReplicasAreDistinctAndAtMostTheNodes) {
+  for (const uint32_t count : {0u, 1u, 2u, 3u, 5u}) {
+    for (const uint32_t replicas : {1u, 2u, 3u}) {
+      ClusterMap map = EqualNodes(count, replicas);
+      ComputePlacement(map);
+      for (const auto& nodes : map.placement) {
+        EXPECT_EQ(nodes.size(), std::min(count, replicas));
+        EXPECT_EQ(std::set<uint32_t>(nodes.begin(), nodes.end()).size(), nodes.size());
+      }
+    }
+  }
+}
+
+TEST(Placement, FailureDomainsAreUsedDistinctFirst) {
+  ClusterMap map = SixNodes(3);
+  ComputePlacement(map);
+  const auto site = [&](uint32_t n) { return map.nodes[n].failure_domain[0]; };
+  const auto rack = [&](uint32_t n) { return map.nodes[n].failure_domain.substr(0, 3); };
+  for (const auto& nodes : map.placement) {
+    ASSERT_EQ(nodes.size(), 3u);
+    EXPECT_NE(site(nodes[0]), site(nodes[1]));
+    EXPECT_NE(rack(nodes[2]), rack(nodes[0]));
+    EXPECT_NE(rack(nodes[2]), rack(nodes[1]));
+  }
+}
+
+TEST(Placement, ANodeOfWeightZeroTakesNothing) {
+  ClusterMap map = SixNodes(6);
+  map.nodes[2].weight = std::nan("");
+  ComputePlacement(map);
+  for (const auto& nodes : map.placement) {
+    EXPECT_EQ(std::set<uint32_t>(nodes.begin(), nodes.end()), (std::set<uint32_t>{0, 1, 3, 5}));
+  }
+}
+
+TEST(Placement, SharesFollowWeights) {
+  ClusterMap map = EqualNodes(4, 1);
+  map.nodes[3].weight = 3;
+  ComputePlacement(map);
+  std::vector<int> count(4, 0);
+  for (const auto& nodes : map.placement) ++count[nodes[0]];
+  for (int n = 0; n < 3; ++n) EXPECT_NEAR(count[n], 4096 / 6.0, 100) << n;
+  EXPECT_NEAR(count[3], 4096 / 2.0, 130);
+}
+
+// Rendezvous hashing's promise: a new node takes its share and nothing else moves.
+TEST(Placement, AddingANodeMovesOnlyWhatItTakes) {
+  ClusterMap before = EqualNodes(5, 2), after = EqualNodes(6, 2);
+  ComputePlacement(before);
+  ComputePlacement(after);
+  int moved = 0;
+  for (uint32_t pg = 0; pg < kPlacementGroups; ++pg) {
+    const auto& old_set = before.placement[pg];
+    const auto& new_set = after.placement[pg];
+    for (const uint32_t n : new_set) {
+      if (n == 5) {
+        ++moved;
+      } else {
+        EXPECT_NE(std::find(old_set.begin(), old_set.end(), n), old_set.end());
+      }
+    }
+  }
+  EXPECT_NEAR(moved, kPlacementGroups * 2 / 6.0, 120);
+}
+
+TEST(Placement, GroupIsTheTopTwelveBits) {
+  RecordId id;
+  id.value[0] = 0xab;
+  id.value[1] = 0xcd;
+  EXPECT_EQ(PlacementGroupOf(id), 0xabcu);
+  ClusterMap map = EqualNodes(3, 2);
+  ComputePlacement(map);
+  EXPECT_EQ(ActingSet(map, id), map.placement[0xabc]);
+}
+
+void ExpectSame(const ClusterMap& a, const ClusterMap& b) {
+  EXPECT_EQ(a.version, b.version);
+  EXPECT_EQ(a.replicas, b.replicas);
+  EXPECT_EQ(a.placement, b.placement);
+  ASSERT_EQ(a.nodes.size(), b.nodes.size());
+  for (size_t i = 0; i < a.nodes.size(); ++i) {
+    EXPECT_EQ(a.nodes[i].number, b.nodes[i].number);
+    EXPECT_EQ(a.nodes[i].id, b.nodes[i].id);
+    EXPECT_EQ(a.nodes[i].weight, b.nodes[i].weight);
+    EXPECT_EQ(a.nodes[i].failure_domain, b.nodes[i].failure_domain);
+  }
+}
+
+StatusOr<ClusterMap> Decode(Bytes bytes) { return DecodeClusterMap(AsView(bytes)); }
+
+// Without its table, which would be most of the file and is covered by the tests above.
+TEST(ClusterMap, Golden) {
+  const Buffer golden = testing::Golden("cluster-map", AsBytes(EncodeClusterMap(SixNodes(3))));
+  const auto decoded = Decode(golden);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, SixNodes(3));
+  testing::ExpectFlipsRefused(golden, Decode);
+  testing::ExpectTruncationsRefused(golden, Decode);
+  testing::ExpectChangesSurvived(golden, [](Bytes bytes) {
+    Buffer fixed(bytes.begin(), bytes.end());
+    FixCrc(fixed);
+    return Decode(fixed);
+  });
+  Buffer changed = golden;
+  changed[5] = 7;
+  FixCrc(changed);
+  testing::ExpectRefusedByName(Decode(changed).status(), "cluster map version 7");
+}
+
+TEST(ClusterMap, TableSurvives) {
+  ClusterMap map = SixNodes(3);
+  ComputePlacement(map);
+  const auto decoded = DecodeClusterMap(EncodeClusterMap(map));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, map);
+}
+
+TEST(ClusterMap, TablesThatNameNoNodeAreRefused) {
+  ClusterMap map = EqualNodes(3, 2);
+  ComputePlacement(map);
+  map.placement[17] = {0, 3};
+  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
+  map.placement[17] = {1, 1};
+  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
+  map.placement.resize(5);
+  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
+  map = EqualNodes(3, 2);
+  map.nodes[1].weight = -1;
+  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
+}
+
+TEST(ClusterMap, QuorumAndAddresses) {
+  EXPECT_EQ(EqualNodes(3, 1).write_quorum(), 1u);
+  EXPECT_EQ(EqualNodes(3, 2).write_quorum(), 2u);
+  EXPECT_EQ(EqualNodes(3, 3).write_quorum(), 2u);
+  EXPECT_EQ(NodeAddress(0), "node/0");
+  EXPECT_EQ(NodeAddress(12), "node/12");
+}
+
+}  // namespace
+}  // namespace holdfast
