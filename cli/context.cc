@@ -28,11 +28,17 @@ StatusOr<std::string> ReadSecretLine(int fd, const std::string& prompt) {
   return line;
 }
 
+// Nodes that are away, and damage that recovery met at this open: said by whatever command comes
+// first, since a recovered log does not show it again.
 void WarnOfNodes(EmbeddedVault& vault) {
   for (const auto& node : vault.nodes()) {
     if (node.open_status.ok()) continue;
     std::fprintf(stderr, "holdfast: warning: node %u is away: %s\n", node.number,
                  Printable(Message(node.open_status)).c_str());
+  }
+  for (const proto::Finding& finding : vault.RecoveryFindings()) {
+    if (finding.class_() == proto::Finding::NOTE) continue;
+    std::fprintf(stderr, "holdfast: warning: %s\n", Printable(finding.text()).c_str());
   }
 }
 

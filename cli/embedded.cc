@@ -239,6 +239,14 @@ StatusOr<RebuildReport> EmbeddedVault::Rebuild(const std::string& dir, const Key
   return report;
 }
 
+std::vector<proto::Finding> EmbeddedVault::RecoveryFindings() const {
+  std::vector<proto::Finding> all;
+  for (const auto& node : nodes_) {
+    if (node) all.insert(all.end(), node->findings().begin(), node->findings().end());
+  }
+  return all;
+}
+
 Status EmbeddedVault::Close() {
   if (closed_) return absl::OkStatus();
   closed_ = true;

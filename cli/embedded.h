@@ -55,6 +55,8 @@ class EmbeddedVault {
     Status open_status;
   };
   const std::vector<NodeState>& nodes() const { return node_states_; }
+  // What the nodes' recovery found at this open.
+  std::vector<proto::Finding> RecoveryFindings() const;
   // Clean shutdown; the destructor calls it when it was not called.
   Status Close();
 

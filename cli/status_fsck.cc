@@ -1,5 +1,6 @@
 // status ("is everything safe?") and fsck (offline structure check).
 #include <cstdio>
+#include <set>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -109,6 +110,7 @@ class FindingCounter {
   template <class Findings>
   void Take(const Findings& findings) {
     for (const proto::Finding& finding : findings) {
+      if (!seen_.insert(finding.text()).second) continue;  // Recovery told it, the scan repeats it.
       damage_ += IsDamage(finding);
       std::fprintf(stderr, "holdfast: %s: %s\n", FindingClassName(finding.class_()),
                    Printable(finding.text()).c_str());
@@ -124,6 +126,7 @@ class FindingCounter {
  private:
   bool json_;
   uint64_t damage_ = 0;
+  std::set<std::string> seen_;
 };
 
 struct FsckTotals {
@@ -143,6 +146,10 @@ Status CheckCatalogue(EmbeddedVault& vault, FindingCounter& counter, FsckTotals&
 }
 
 Status CheckNode(EmbeddedVault& vault, uint32_t node, FindingCounter& counter, FsckTotals& totals) {
+  ASSIGN_OR_RETURN(auto recovered, Call<proto::NodeStatusReply>(vault, NodeAddress(node),
+                                                                rpc::kNodeStatus,
+                                                                proto::NodeStatusRequest()));
+  counter.Take(recovered.findings());
   proto::NodeCheckSegmentRequest request;
   do {
     ASSIGN_OR_RETURN(auto reply, Call<proto::NodeCheckSegmentReply>(

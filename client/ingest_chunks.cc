@@ -51,8 +51,7 @@ void TakeAnswer(PendingChunk::Replica& replica, const proto::RecordAnswer& answe
 // The answers to one request about `count` chunks.
 template <class Reply>
 StatusOr<Reply> ParseAnswers(const StatusOr<RpcMessage>& reply, size_t count) {
-  if (!reply.ok()) return reply.status();
-  ASSIGN_OR_RETURN(Reply parsed, ParseHead<Reply>(*reply));
+  ASSIGN_OR_RETURN(Reply parsed, ReplyHead<Reply>(reply));
   if (size_t(parsed.answers_size()) != count) {
     return absl::InternalError("a node answered for the wrong number of records");
   }

@@ -29,6 +29,13 @@ struct IngestObject {
   Status status;
 };
 
+// The head of a reply, or what went wrong instead.
+template <class Proto>
+StatusOr<Proto> ReplyHead(const StatusOr<RpcMessage>& reply) {
+  if (!reply.ok()) return reply.status();
+  return ParseHead<Proto>(*reply);
+}
+
 class IngestContext {
  public:
   IngestContext(Vault& vault, kernels::Engine& engine, const IngestOptions& options,

@@ -160,19 +160,20 @@ StatusOr<std::vector<std::optional<NewestVersion>>> Catalogue::FindNewest(
   while (next < names.size()) {
     int skipped = 0;
     bool stopped = false;
-    RETURN_IF_ERROR(kv_.Scan(
-        ranges[next].begin, ranges.back().end, [&](std::string_view key, std::string_view value) {
-          while (next < names.size() && key >= ranges[next].end) ++next;
-          if (next == names.size()) return false;
-          if (key < ranges[next].begin) return !(stopped = ++skipped > kMaxSkippedRows);
-          StatusOr<NewestVersion> newest = DecodeNewest(key, value);
-          if (!newest.ok()) {
-            error = newest.status();
-            return false;
-          }
-          found[next++] = *newest;
-          return true;
-        }));
+    RETURN_IF_ERROR(kv_.Scan(ranges[next].begin, ranges.back().end,
+                             [&](std::string_view key, std::string_view value) {
+                               while (next < names.size() && key >= ranges[next].end) ++next;
+                               if (next == names.size()) return false;
+                               if (key < ranges[next].begin)
+                                 return !(stopped = ++skipped > kMaxSkippedRows);
+                               StatusOr<NewestVersion> newest = DecodeNewest(key, value);
+                               if (!newest.ok()) {
+                                 error = newest.status();
+                                 return false;
+                               }
+                               found[next++] = *newest;
+                               return true;
+                             }));
     RETURN_IF_ERROR(error);
     if (!stopped) break;  // No row is left for the names still undecided.
   }
@@ -202,8 +203,9 @@ Status Catalogue::VisitObjects(const ListRange& range, bool newest_only,
         return visit(*parsed, value, *row);
       }));
   if (!damaged) return error;
-  return RowError(error, absl::StrCat("object ", PrintableObject(CollectionName(damaged->collection),
-                                                                 damaged->name)));
+  return RowError(
+      error,
+      absl::StrCat("object ", PrintableObject(CollectionName(damaged->collection), damaged->name)));
 }
 
 StatusOr<std::optional<std::string>> Catalogue::FindCollectionName(uint64_t number) {

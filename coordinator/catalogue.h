@@ -27,7 +27,7 @@ struct Head {
 };
 struct Counters {
   uint64_t collections = 0;
-  uint64_t objects = 0;   // Distinct names.
+  uint64_t objects = 0;  // Distinct names.
   uint64_t versions = 0;
   uint64_t next_collection = 1;
   int64_t last_commit_nanos = 0;

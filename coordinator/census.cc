@@ -14,8 +14,7 @@ std::string Census::away_text() const {
   std::string text;
   for (size_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i].ok()) continue;
-    absl::StrAppend(&text, text.empty() ? "" : "; ", "node ", i, ": ",
-                    Message(nodes[i].status()));
+    absl::StrAppend(&text, text.empty() ? "" : "; ", "node ", i, ": ", Message(nodes[i].status()));
   }
   return text;
 }

@@ -20,8 +20,8 @@ constexpr int64_t kRetryTimeoutNanos = 10 * kSecond;
 // kUnavailable, whatever the node's own code: the catalogue has the commit, so it may be asked
 // for again and must not be reported as refused.
 Status NotOnNodes(uint64_t number, const Status& why) {
-  return absl::UnavailableError(absl::StrCat("commit ", number,
-                                             " is not yet on enough nodes: ", Message(why)));
+  return absl::UnavailableError(
+      absl::StrCat("commit ", number, " is not yet on enough nodes: ", Message(why)));
 }
 
 }  // namespace
@@ -87,8 +87,7 @@ Status CommitLog::CheckLastRecord() {
     if (Sha256(record) != head_.hash &&
         DecodeCommitRecord(options_.keys.commit, options_.vault, record).ok()) {
       return absl::DataLossError(absl::StrCat("node ", calls[i].node, " holds another commit ",
-                                              head_.number, " than the catalogue: ",
-                                              kRebuildHint));
+                                              head_.number, " than the catalogue: ", kRebuildHint));
     }
   }
   return absl::OkStatus();
@@ -119,8 +118,7 @@ Status CommitLog::SendOutboxAndWait() {
 Status CommitLog::Open() {
   ASSIGN_OR_RETURN(std::optional<Head> head, catalogue_.FindHead());
   if (!head) {
-    return absl::DataLossError(
-        absl::StrCat("the catalogue is missing or empty: ", kRebuildHint));
+    return absl::DataLossError(absl::StrCat("the catalogue is missing or empty: ", kRebuildHint));
   }
   head_ = *head;
   ASSIGN_OR_RETURN(counters_, catalogue_.GetCounters());
@@ -134,8 +132,7 @@ Status CommitLog::Open() {
   proved_ = census_.proves(options_.map);
   if (!proved_) {
     obstacle_ = absl::UnavailableError(absl::StrCat(
-        "too many nodes are away to tell whether the catalogue is current: ",
-        census_.away_text()));
+        "too many nodes are away to tell whether the catalogue is current: ", census_.away_text()));
     return absl::OkStatus();
   }
   return SendOutboxAndWait();
@@ -159,8 +156,8 @@ CommitLog::Outgoing CommitLog::EncodeNext(const KvBatch& mutations, int64_t time
   Outgoing outgoing;
   outgoing.number = record.number;
   outgoing.generation = record.generation;
-  outgoing.record = SharedBytes::Own(
-      EncodeCommitRecord(options_.keys.commit, options_.vault, record, nonce));
+  outgoing.record =
+      SharedBytes::Own(EncodeCommitRecord(options_.keys.commit, options_.vault, record, nonce));
   return outgoing;
 }
 

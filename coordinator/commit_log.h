@@ -89,8 +89,8 @@ class CommitLog {
   Counters counters_;
   std::deque<Outgoing> outbox_;
   uint64_t delivered_row_ = 0;  // Outbox row that may go; 0: none.
-  Census census_;        // The last one taken.
-  bool proved_ = false;  // That the catalogue is not behind (census.h); never taken back.
+  Census census_;               // The last one taken.
+  bool proved_ = false;         // That the catalogue is not behind (census.h); never taken back.
   Status obstacle_, refused_;
   bool busy_ = false;
   int64_t backoff_nanos_ = 0;

@@ -20,7 +20,8 @@ std::vector<NodeCall> ListCommitsCalls(const std::vector<uint32_t>& nodes, uint6
 
 Status CommitPage::Add(uint32_t node, const NodeReply& reply) {
   if (!reply.ok()) return reply.status();
-  ASSIGN_OR_RETURN(proto::NodeListCommitsReply head, ParseHead<proto::NodeListCommitsReply>(*reply));
+  ASSIGN_OR_RETURN(proto::NodeListCommitsReply head,
+                   ParseHead<proto::NodeListCommitsReply>(*reply));
   const auto& numbers = head.numbers();
   bool good = static_cast<size_t>(numbers.size()) == reply->frames.size() &&
               std::is_sorted(numbers.begin(), numbers.end());

@@ -50,9 +50,8 @@ class Planner {
   Status BuildMutations();
   Status CheckNewObject(const Item& item);
   Status Invalid(const Item& item, std::string_view why) const {
-    return absl::InvalidArgumentError(
-        absl::StrCat(PrintableObject(request_.collection(), item.manifest.name), ": ",
-                     std::string(why)));
+    return absl::InvalidArgumentError(absl::StrCat(
+        PrintableObject(request_.collection(), item.manifest.name), ": ", std::string(why)));
   }
 
   const CommitContext& context_;
@@ -85,8 +84,8 @@ Status Planner::CheckHead() {
     return absl::InvalidArgumentError("a commit needs a request id of 16 bytes");
   }
   const std::string& name = request_.collection();
-  if (name.empty() || name.size() > kMaxCollectionName ||
-      name.find('/') != std::string::npos || name.find('\0') != std::string::npos) {
+  if (name.empty() || name.size() > kMaxCollectionName || name.find('/') != std::string::npos ||
+      name.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"", Printable(name), "\" cannot name a collection: it must have 1 to ",
                      kMaxCollectionName, " bytes, and no slash or NUL"));
@@ -104,8 +103,8 @@ Status Planner::DecodeManifests() {
     bytes += item.encoded.size();
     StatusOr<ClearManifest> manifest = DecodeClearManifest(item.encoded);
     if (!manifest.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "object ", i, " of the commit: ", Message(manifest.status())));
+      return absl::InvalidArgumentError(
+          absl::StrCat("object ", i, " of the commit: ", Message(manifest.status())));
     }
     item.manifest = *std::move(manifest);
     if (item.manifest.version.is_zero()) return Invalid(item, "it has no version id");
@@ -117,8 +116,8 @@ Status Planner::DecodeManifests() {
     leaves_.push_back(ManifestLeaf(context_.domain, request_.collection(), item.encoded));
   }
   if (bytes > kMaxCommitBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a commit holds at most ", kMaxCommitBytes,
-                                                   " bytes of manifests: split it"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a commit holds at most ", kMaxCommitBytes, " bytes of manifests: split it"));
   }
   return absl::OkStatus();
 }
@@ -157,11 +156,11 @@ Status Planner::FindCollection() {
   ASSIGN_OR_RETURN(std::optional<CollectionRow> row,
                    catalogue_.FindCollection(request_.collection()));
   new_collection_ = !row;
-  collection_ = row.value_or(CollectionRow{context_.counters.next_collection, context_.domain,
-                                           context_.now_nanos});
+  collection_ = row.value_or(
+      CollectionRow{context_.counters.next_collection, context_.domain, context_.now_nanos});
   if (collection_.domain != context_.domain) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        "collection ", Printable(request_.collection()), " belongs to another domain"));
+    return absl::PermissionDeniedError(absl::StrCat("collection ", Printable(request_.collection()),
+                                                    " belongs to another domain"));
   }
   return absl::OkStatus();
 }
@@ -169,9 +168,8 @@ Status Planner::FindCollection() {
 Status Planner::FindNewest() {
   std::vector<size_t> order(items_.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return items_[a].manifest.name < items_[b].manifest.name;
-  });
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return items_[a].manifest.name < items_[b].manifest.name; });
   std::vector<std::string_view> names;
   for (size_t i : order) {
     std::string_view name = items_[i].manifest.name;
@@ -225,8 +223,8 @@ Status Planner::DecideObjects() {
     RETURN_IF_ERROR(CheckNewObject(item));
     if (!newest) ++plan_.counters.objects;
     ++plan_.counters.versions;
-    newest = NewestVersion{newest ? newest->version_number + 1 : 1, m.type, m.tag_sha256,
-                           m.version};
+    newest =
+        NewestVersion{newest ? newest->version_number + 1 : 1, m.type, m.tag_sha256, m.version};
     ObjectRow row;
     row.commit_number = context_.head.number + 1;
     row.leaf_index = static_cast<uint32_t>(i);

@@ -186,8 +186,7 @@ void Coordinator::Impl::Run(Pending pending) {
     case rpc::kCheckCatalogue:
       return CheckCatalogue(m, reply);
     default:
-      reply(absl::InvalidArgumentError(
-          absl::StrCat("the coordinator has no method ", m.method)));
+      reply(absl::InvalidArgumentError(absl::StrCat("the coordinator has no method ", m.method)));
   }
 }
 
@@ -209,8 +208,8 @@ void Coordinator::Impl::Commit(Pending pending) {
     Remember(**session, request->request(), answer.head);
     return pending.reply(std::move(answer));
   }
-  Status written = log_.Append(
-      *std::move(plan), [this, answer, reply = pending.reply](const Status& status) {
+  Status written =
+      log_.Append(*std::move(plan), [this, answer, reply = pending.reply](const Status& status) {
         if (status.ok()) {
           reply(answer);
         } else {
@@ -229,9 +228,8 @@ StatusOr<proto::OpenSessionReply> Coordinator::Impl::OpenSession(
   if (DomainId::FromBytes(AsBytes(request.domain())) != options_.domain) {
     return absl::PermissionDeniedError("this vault does not hold that domain");
   }
-  ASSIGN_OR_RETURN(uint64_t epoch,
-                   sessions_.Open(SessionId::FromBytes(AsBytes(request.session())),
-                                  log_.head().epoch));
+  ASSIGN_OR_RETURN(uint64_t epoch, sessions_.Open(SessionId::FromBytes(AsBytes(request.session())),
+                                                  log_.head().epoch));
   proto::OpenSessionReply reply;
   reply.set_epoch(epoch);
   reply.set_map(EncodeClusterMap(options_.map));
@@ -297,8 +295,7 @@ void Coordinator::Impl::GetPart(const RpcMessage& message, const ReplyFn& reply)
 void Coordinator::Impl::CheckCatalogue(const RpcMessage& message, const ReplyFn& reply) {
   StatusOr<proto::CheckCatalogueRequest> request = ParseHead<proto::CheckCatalogueRequest>(message);
   if (!request.ok()) return reply(request.status());
-  const FsckEnv env = {options_,    catalogue_,      nodes_,
-                       log_.head(), log_.counters(), log_.outbox()};
+  const FsckEnv env = {options_, catalogue_, nodes_, log_.head(), log_.counters(), log_.outbox()};
   CheckCatalogueStep(env, request->cursor(), [reply](StatusOr<proto::CheckCatalogueReply> answer) {
     Send(reply, rpc::kCheckCatalogue, answer);
   });

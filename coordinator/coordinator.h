@@ -43,7 +43,10 @@ class Coordinator : public Service {
   static Status Format(const CoordinatorOptions& options, Kv& catalogue, Clock& clock);
   // Checks the catalogue against the nodes (C3), aborts sessions left open, sends the outbox.
   // Called off the Loop, before Attach; uses transport and waits. kDataLoss: damaged or behind the
-  // nodes ("… run `holdfast fsck --rebuild-catalogue`"). kUnavailable: too few nodes answer to tell.
+  // nodes ("… run `holdfast fsck --rebuild-catalogue`"). kPermissionDenied: another vault's, or the
+  // wrong catalogue key. kUnavailable: no node answers. When so many are away that the catalogue
+  // could be behind without anybody saying so, it opens for reading; commits wait until enough
+  // answer (coordinator/census.h).
   static StatusOr<std::unique_ptr<Coordinator>> Open(const CoordinatorOptions& options,
                                                      const CoordinatorEnv& env);
   ~Coordinator() override;
@@ -58,7 +61,7 @@ class Coordinator : public Service {
 
 struct RebuildReport {
   uint64_t commits = 0;
-  uint64_t objects = 0;                  // Object versions replayed.
+  uint64_t objects = 0;                   // Object versions replayed.
   std::vector<uint64_t> missing_commits;  // Numbers that no node could give.
   std::vector<uint64_t> broken_links;     // Replayed, but made after another one than went before.
 };

@@ -24,21 +24,22 @@ class BytesStep : public FsckStep {
     }
     CheckMeta();
     if (env_.outbox > 0) {
-      Add(proto::Finding::NOTE, absl::StrCat("commit ", env_.head.number,
-                                             " is not yet on enough nodes"));
+      Add(proto::Finding::NOTE,
+          absl::StrCat("commit ", env_.head.number, " is not yet on enough nodes"));
     }
     auto self = shared_from_this();
-    env_.nodes.Gather(CensusCalls(env_.options.map), kStatusTimeoutNanos,
-                      [this, self](NodeReplies replies) {
-                        Census census = ReadCensus(std::move(replies));
-                        for (uint32_t i = 0; i < census.nodes.size(); ++i) {
-                          if (!census.nodes[i].ok()) NodeAway(i, census.nodes[i].status());
-                        }
-                        cursor_.phase = FsckCursor::kRows;
-                        cursor_.started_at_commit = env_.head.number;
-                        Finish();
-                      },
-                      kFsckAttempts);
+    env_.nodes.Gather(
+        CensusCalls(env_.options.map), kStatusTimeoutNanos,
+        [this, self](NodeReplies replies) {
+          Census census = ReadCensus(std::move(replies));
+          for (uint32_t i = 0; i < census.nodes.size(); ++i) {
+            if (!census.nodes[i].ok()) NodeAway(i, census.nodes[i].status());
+          }
+          cursor_.phase = FsckCursor::kRows;
+          cursor_.started_at_commit = env_.head.number;
+          Finish();
+        },
+        kFsckAttempts);
   }
 
  private:
@@ -131,8 +132,8 @@ bool FsckStep::IsAway(uint32_t node) const {
 void FsckStep::NodeAway(uint32_t node, const Status& why) {
   if (IsAway(node)) return;
   cursor_.away.push_back(node);
-  Add(proto::Finding::UNREADABLE, absl::StrCat("node ", node, " could not be checked: ",
-                                               Message(why)))
+  Add(proto::Finding::UNREADABLE,
+      absl::StrCat("node ", node, " could not be checked: ", Message(why)))
       .set_node(node);
 }
 

@@ -23,9 +23,9 @@ class CommitsStep : public FsckStep {
     }
     if (cursor_.number > last_ || asked_.empty()) return End();
     auto self = shared_from_this();
-    env_.nodes.Gather(ListCommitsCalls(asked_, cursor_.number), kListTimeoutNanos,
-                      [this, self](NodeReplies replies) { Check(std::move(replies)); },
-                      kFsckAttempts);
+    env_.nodes.Gather(
+        ListCommitsCalls(asked_, cursor_.number), kListTimeoutNanos,
+        [this, self](NodeReplies replies) { Check(std::move(replies)); }, kFsckAttempts);
   }
 
  private:
@@ -41,8 +41,7 @@ class CommitsStep : public FsckStep {
       if (!added.ok()) NodeAway(asked_[i], added);
     }
     if (page.answers() == 0) return End();
-    const uint64_t end =
-        std::min({page.end(), last_ + 1, cursor_.number + kMaxNumbersPerStep});
+    const uint64_t end = std::min({page.end(), last_ + 1, cursor_.number + kMaxNumbersPerStep});
     for (; cursor_.number < end; ++cursor_.number) {
       CheckNumber(page.copies(cursor_.number), cursor_.number);
     }
@@ -64,8 +63,8 @@ class CommitsStep : public FsckStep {
           absl::StrCat("commit ", number, ": the nodes hold different records"));
     }
     if (chosen->broken_link) {
-      Add(proto::Finding::CORRUPT, absl::StrCat("commit ", number,
-                                                ": it does not follow commit ", number - 1));
+      Add(proto::Finding::CORRUPT,
+          absl::StrCat("commit ", number, ": it does not follow commit ", number - 1));
     }
     if (number == env_.head.number && env_.head.hash != Hash256{} &&
         chosen->hash != env_.head.hash) {

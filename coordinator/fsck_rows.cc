@@ -120,9 +120,9 @@ void RowsStep::ScanRows() {
         absl::StrCat(NameOf(key), ": the catalogue's row is damaged: ", kRebuildHint));
   }
   if (!read.ok()) {
-    Add(proto::Finding::CORRUPT, absl::StrCat("the catalogue's rows from ",
-                                              ToHex(AsBytes(cursor_.key)),
-                                              " on could not all be read: ", Message(read)));
+    Add(proto::Finding::CORRUPT,
+        absl::StrCat("the catalogue's rows from ", ToHex(AsBytes(cursor_.key)),
+                     " on could not all be read: ", Message(read)));
     cursor_.rows_unreadable = true;
   }
   reply_.set_rows(rows_);
@@ -159,8 +159,8 @@ bool RowsStep::CheckRow(std::string_view key, std::string_view value) {
       PublicKey signer;
       if (row->signer_public_key.size() != signer.size() || row->leaves.empty()) return false;
       std::copy(row->signer_public_key.begin(), row->signer_public_key.end(), signer.begin());
-      return VerifySignature(
-          signer, SignatureMessage(env_.options.domain, MerkleRoot(row->leaves)), row->signature);
+      return VerifySignature(signer, SignatureMessage(env_.options.domain, MerkleRoot(row->leaves)),
+                             row->signature);
     }
     default:
       return true;  // Meta rows are checked by the first step, the outbox by Open.
@@ -240,11 +240,10 @@ void RowsStep::CheckSignatures() {
 }
 
 void RowsStep::CheckCounters() {
-  const bool comparable = !cursor_.rows_unreadable &&
-                          cursor_.started_at_commit == env_.head.number;
-  if (comparable && (cursor_.collections != env_.counters.collections ||
-                     cursor_.objects != env_.counters.objects ||
-                     cursor_.versions != env_.counters.versions)) {
+  const bool comparable = !cursor_.rows_unreadable && cursor_.started_at_commit == env_.head.number;
+  if (comparable &&
+      (cursor_.collections != env_.counters.collections ||
+       cursor_.objects != env_.counters.objects || cursor_.versions != env_.counters.versions)) {
     Add(proto::Finding::CORRUPT,
         absl::StrCat("the catalogue counts ", env_.counters.collections, " collections, ",
                      env_.counters.objects, " objects and ", env_.counters.versions,
@@ -261,8 +260,7 @@ void RowsStep::FetchParts() {
   for (size_t i = 0; i < parts_.size(); ++i) {
     const Part& part = parts_[i];
     GetPart(env_.nodes, env_.options.keys, part.ref.id, absl::StrCat("manifest part ", part.index),
-            part.ref.digest, kTimeoutNanos,
-            [this, self, waiting, i](StatusOr<PartRecord> record) {
+            part.ref.digest, kTimeoutNanos, [this, self, waiting, i](StatusOr<PartRecord> record) {
               CheckPart(parts_[i], record);
               if (--*waiting == 0) AskNodes();
             });
@@ -270,8 +268,9 @@ void RowsStep::FetchParts() {
 }
 
 void RowsStep::CheckPart(const Part& part, const StatusOr<PartRecord>& record) {
-  StatusOr<std::vector<ChunkRef>> chunks =
-      record.ok() ? DecodePartClear(record->clear) : StatusOr<std::vector<ChunkRef>>(record.status());
+  StatusOr<std::vector<ChunkRef>> chunks = record.ok()
+                                               ? DecodePartClear(record->clear)
+                                               : StatusOr<std::vector<ChunkRef>>(record.status());
   if (chunks.ok() && chunks->size() != part.chunks) {
     chunks = absl::DataLossError(absl::StrCat("manifest part ", part.index, " lists ",
                                               chunks->size(), " chunks instead of ", part.chunks));
@@ -313,18 +312,18 @@ void RowsStep::AskNodes() {
     calls.push_back({a.node, MakeMessage(rpc::kNodeStat, request)});
   }
   auto self = shared_from_this();
-  env_.nodes.Gather(std::move(calls), kTimeoutNanos,
-                    [this, self, asked = std::move(asked)](NodeReplies replies) {
-                      for (size_t i = 0; i < asked.size(); ++i) CheckAnswers(asked[i], replies[i]);
-                      Finish();
-                    },
-                    kFsckAttempts);
+  env_.nodes.Gather(
+      std::move(calls), kTimeoutNanos,
+      [this, self, asked = std::move(asked)](NodeReplies replies) {
+        for (size_t i = 0; i < asked.size(); ++i) CheckAnswers(asked[i], replies[i]);
+        Finish();
+      },
+      kFsckAttempts);
 }
 
 void RowsStep::CheckAnswers(const Asked& asked, const NodeReply& reply) {
-  StatusOr<proto::NodeStatReply> head =
-      reply.ok() ? ParseHead<proto::NodeStatReply>(*reply)
-                 : StatusOr<proto::NodeStatReply>(reply.status());
+  StatusOr<proto::NodeStatReply> head = reply.ok() ? ParseHead<proto::NodeStatReply>(*reply)
+                                                   : StatusOr<proto::NodeStatReply>(reply.status());
   if (head.ok() && static_cast<size_t>(head->answers_size()) != asked.ids.size()) {
     head = absl::UnavailableError("malformed answer");
   }
@@ -339,10 +338,11 @@ void RowsStep::CheckAnswers(const Asked& asked, const NodeReply& reply) {
 void RowsStep::Report(const RecordId& id, proto::RecordStatus status, uint32_t node) {
   auto it = std::lower_bound(references_.begin(), references_.end(), Reference{id, 0, false});
   for (; it != references_.end() && it->id == id; ++it) {
-    AddAtNode(FindingClass(status),
-              absl::StrCat(NameOf(objects_[it->object]), ": ", it->part ? "manifest part " : "chunk ",
-                           id.hex().substr(0, 16), " is ", Describe(status), " on node ", node),
-              node, id, it->part ? RecordKind::kManifestPart : RecordKind::kChunk);
+    AddAtNode(
+        FindingClass(status),
+        absl::StrCat(NameOf(objects_[it->object]), ": ", it->part ? "manifest part " : "chunk ",
+                     id.hex().substr(0, 16), " is ", Describe(status), " on node ", node),
+        node, id, it->part ? RecordKind::kManifestPart : RecordKind::kChunk);
   }
 }
 

@@ -17,15 +17,15 @@ struct FsckCursor {
   Phase phase = kBytes;
   std::vector<uint32_t> away;  // Nodes already reported as not answering.
   // Rows.
-  std::string key;             // The next one.
-  uint32_t part = 0;           // Of the object there: the next part.
-  std::string last_key_name;   // Key up to and without the version of the last object counted.
+  std::string key;            // The next one.
+  uint32_t part = 0;          // Of the object there: the next part.
+  std::string last_key_name;  // Key up to and without the version of the last object counted.
   uint64_t collections = 0, objects = 0, versions = 0;  // Seen so far.
   uint64_t started_at_commit = 0;
   bool rows_unreadable = false;  // The counts say nothing.
   // Commits.
-  uint64_t number = 1;         // The next one.
-  Hash256 previous{};          // Hash of the one before; zero: not known.
+  uint64_t number = 1;  // The next one.
+  Hash256 previous{};   // Hash of the one before; zero: not known.
 };
 std::string EncodeCursor(const FsckCursor& cursor);
 StatusOr<FsckCursor> DecodeCursor(std::string_view bytes);

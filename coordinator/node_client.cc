@@ -37,27 +37,26 @@ Status CheckPutReply(uint32_t node, const NodeReply& reply, const RecordPut& put
   }
   const proto::RecordAnswer& answer = head->answers(0);
   if (answer.status() != proto::PRESENT) {
-    return FromNode(node, absl::UnavailableError(
-                              absl::StrCat("the record is ", Describe(answer.status()))));
+    return FromNode(
+        node, absl::UnavailableError(absl::StrCat("the record is ", Describe(answer.status()))));
   }
   const Checksum want = ChecksumOf(put.payload.view);
   if (AsBytes(answer.checksum()).size() != Checksum::kSize ||
       Checksum::FromBytes(AsBytes(answer.checksum())) != want) {
-    return FromNode(node, absl::DataLossError(absl::StrCat(
-                              "holds other bytes under record ", put.id.hex().substr(0, 16))));
+    return FromNode(node, absl::DataLossError(absl::StrCat("holds other bytes under record ",
+                                                           put.id.hex().substr(0, 16))));
   }
   return absl::OkStatus();
 }
 
 void NodeClient::Call(NodeCall call, int64_t timeout_nanos, std::function<void(NodeReply)> done) {
-  // The reply may come on any thread, at once or late: the guarded task carries it to the Loop.
-  // The reply lies in a shared place because tasks are copied.
+  // The reply may come on any thread, and late. It lies in a shared place because tasks are copied.
   auto slot = std::make_shared<std::optional<NodeReply>>();
-  Task task = guard_.Wrap([slot, done = std::move(done)] { done(*std::move(*slot)); });
+  Task post = guard_.Poster(loop_, [slot, done = std::move(done)] { done(*std::move(*slot)); });
   transport_.Call(NodeAddress(call.node), std::move(call.request), timeout_nanos,
-                  [&loop = loop_, slot, task = std::move(task)](NodeReply reply) {
+                  [slot, post = std::move(post)](NodeReply reply) {
                     slot->emplace(std::move(reply));
-                    loop.Post(task);
+                    post();
                   });
 }
 
@@ -210,8 +209,7 @@ struct NodeClient::GetAttempt {
   bool all_answered = true;
 };
 
-void NodeClient::GetRecord(const RecordId& id, std::string what, Check check,
-                           int64_t timeout_nanos,
+void NodeClient::GetRecord(const RecordId& id, std::string what, Check check, int64_t timeout_nanos,
                            std::function<void(StatusOr<SharedBytes>)> done) {
   auto attempt = std::make_shared<GetAttempt>();
   attempt->id = id;
@@ -243,8 +241,7 @@ void NodeClient::TryNext(std::shared_ptr<GetAttempt> attempt) {
   const std::vector<uint32_t>& nodes = ActingSet(map_, attempt->id);
   if (attempt->next == nodes.size()) {
     std::string text = absl::StrCat(attempt->what, ": ", Message(attempt->first_error));
-    attempt->done(attempt->all_answered ? absl::DataLossError(text)
-                                        : absl::UnavailableError(text));
+    attempt->done(attempt->all_answered ? absl::DataLossError(text) : absl::UnavailableError(text));
     return;
   }
   const uint32_t node = nodes[attempt->next++];
@@ -252,8 +249,8 @@ void NodeClient::TryNext(std::shared_ptr<GetAttempt> attempt) {
   request.set_ids(ToString(attempt->id.bytes()));
   Call({node, MakeMessage(rpc::kNodeGet, request)}, attempt->timeout_nanos,
        [this, node, attempt](NodeReply reply) {
-         StatusOr<SharedBytes> bytes =
-             reply.ok() ? CheckGetReply(*reply, attempt->check) : StatusOr<SharedBytes>(reply.status());
+         StatusOr<SharedBytes> bytes = reply.ok() ? CheckGetReply(*reply, attempt->check)
+                                                  : StatusOr<SharedBytes>(reply.status());
          if (bytes.ok()) {
            attempt->done(*std::move(bytes));
            return;

@@ -47,7 +47,8 @@ StatusOr<proto::LookupReply> Lookup(Catalogue& catalogue, const proto::LookupReq
           error = manifest.status();
           return false;
         }
-        if (!request.version().empty() && request.version() != ToString(manifest->version.bytes())) {
+        if (!request.version().empty() &&
+            request.version() != ToString(manifest->version.bytes())) {
           return true;
         }
         found = true;
@@ -70,8 +71,7 @@ StatusOr<proto::LookupReply> Lookup(Catalogue& catalogue, const proto::LookupReq
 
 StatusOr<proto::ListReply> List(Catalogue& catalogue, const proto::ListRequest& request) {
   ASSIGN_OR_RETURN(CollectionRow collection, catalogue.GetCollection(request.collection()));
-  const size_t limit =
-      std::min(request.limit() == 0 ? kDefaultLimit : request.limit(), kMaxLimit);
+  const size_t limit = std::min(request.limit() == 0 ? kDefaultLimit : request.limit(), kMaxLimit);
   std::string after;
   if (!request.after().empty()) after = ObjectNameEnd(collection.number, request.after());
   proto::ListReply reply;
@@ -98,8 +98,7 @@ StatusOr<proto::ListReply> List(Catalogue& catalogue, const proto::ListRequest& 
     bytes += encoded.size();
     return true;
   };
-  for (ListRange& range :
-       ListRanges(collection.number, request.prefix(), request.by_component())) {
+  for (ListRange& range : ListRanges(collection.number, request.prefix(), request.by_component())) {
     range.begin = std::max(range.begin, after);
     if (range.begin >= range.end) continue;
     RETURN_IF_ERROR(catalogue.VisitObjects(range, !request.all_versions(), visit));
@@ -137,8 +136,7 @@ StatusOr<proto::GetSignatureReply> GetSignature(Catalogue& catalogue,
   ASSIGN_OR_RETURN(std::optional<SignatureRow> row,
                    catalogue.FindSignature(request.commit_number()));
   if (!row) {
-    return absl::NotFoundError(
-        absl::StrCat("no signature of commit ", request.commit_number()));
+    return absl::NotFoundError(absl::StrCat("no signature of commit ", request.commit_number()));
   }
   proto::GetSignatureReply reply;
   reply.set_row(Encode(*row));

@@ -64,12 +64,12 @@ class Rebuild {
   Census census_;
   std::vector<uint32_t> asked_;
   RebuildReport report_;
-  uint64_t next_ = 1;                // The number looked for.
-  uint64_t highest_listed_ = 0;      // Number, of good records and bad.
+  uint64_t next_ = 1;            // The number looked for.
+  uint64_t highest_listed_ = 0;  // Number, of good records and bad.
   uint64_t highest_generation_ = 0;
   uint64_t highest_epoch_ = 0;
   uint64_t last_good_ = 0, last_generation_ = 0;
-  Hash256 last_hash_{};              // Of record last_good_.
+  Hash256 last_hash_{};  // Of record last_good_.
   Counters counters_;
 };
 
@@ -89,8 +89,7 @@ StatusOr<CommitPage> Rebuild::NextPage() {
   std::vector<uint32_t> asked = asked_;
   Status error;
   for (int attempt = 0; attempt < 3 && !asked.empty(); ++attempt) {
-    NodeReplies replies =
-        nodes_.GatherAndWait(ListCommitsCalls(asked, next_), kListTimeoutNanos);
+    NodeReplies replies = nodes_.GatherAndWait(ListCommitsCalls(asked, next_), kListTimeoutNanos);
     std::vector<uint32_t> silent;
     for (size_t i = 0; i < replies.size(); ++i) {
       Status added = page.Add(asked[i], replies[i]);
@@ -195,10 +194,11 @@ Status Rebuild::WriteHead() {
   }
   // Numbers at the end that only a damaged record, or a node's word, tells of.
   for (uint64_t n = last_good_ + 1; n <= head.number; ++n) report_.missing_commits.push_back(n);
-  return catalogue_.kv().Write({{MetaKey(kCountersRow), EncodeCounters(counters_)},
-                                {MetaKey(kKeyCheckRow), CatalogueKeyCheck(options_.keys, options_.vault)},
-                                {MetaKey(kHeadRow), EncodeHead(head)}},
-                               /*sync=*/true);
+  return catalogue_.kv().Write(
+      {{MetaKey(kCountersRow), EncodeCounters(counters_)},
+       {MetaKey(kKeyCheckRow), CatalogueKeyCheck(options_.keys, options_.vault)},
+       {MetaKey(kHeadRow), EncodeHead(head)}},
+      /*sync=*/true);
 }
 
 }  // namespace

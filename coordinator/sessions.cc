@@ -1,6 +1,5 @@
 #include "coordinator/sessions.h"
 
-
 #include "absl/strings/str_cat.h"
 
 namespace holdfast {
@@ -42,8 +41,7 @@ StatusOr<uint64_t> Sessions::Open(const SessionId& id, uint64_t epoch) {
   if (id.is_zero()) return absl::InvalidArgumentError("a session needs an id of 16 bytes");
   ASSIGN_OR_RETURN(std::optional<SessionRow> row, catalogue_.FindSession(id));
   if (row) return NotOpen(id);
-  RETURN_IF_ERROR(WriteRow(catalogue_.kv(), id,
-                           {epoch, SessionState::kOpen, clock_.WallNanos()}));
+  RETURN_IF_ERROR(WriteRow(catalogue_.kv(), id, {epoch, SessionState::kOpen, clock_.WallNanos()}));
   auto session = std::make_unique<Session>();
   session->epoch = epoch;
   open_[id] = std::move(session);

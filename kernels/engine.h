@@ -100,7 +100,7 @@ struct EngineOptions {
 class Engine {
  public:
   virtual ~Engine() = default;
-  // Which backend this is, for people: "portable", later "avx512", "cuda".
+  // Which backend this is, for people: "portable", "avx2+sha", "avx512", …
   virtual std::string_view name() const = 0;
   // Starts the batch; calls `done` exactly once. On a status other than kOk the outputs are void.
   virtual void Submit(Batch& batch, std::function<void(Status)> done) = 0;
@@ -108,6 +108,11 @@ class Engine {
 
 // The portable backend. Runs in the calling thread, inside Submit.
 std::unique_ptr<Engine> MakePortableEngine(const EngineOptions& options);
+
+// The fastest backend of this CPU; or, where the environment has HOLDFAST_KERNELS, the path that it
+// names: portable, avx2, avx512. Null if it names one that this CPU or build lacks, or none at all;
+// then `why_not` says so in one line, or stderr does. Runs in the calling thread, inside Submit.
+std::unique_ptr<Engine> MakeCpuEngine(const EngineOptions& options, std::string* why_not = nullptr);
 
 // Poly1305 (RFC 8439, 2.5) and SHA-256 of one message, in the calling thread; for re-checks of
 // single chunks. The fastest single-stream code at hand.

@@ -130,9 +130,12 @@ Status Node::Impl::CheckSomeRecords(Check& c, size_t first, size_t last) {
   std::vector<RecordId> ids;
   for (size_t i = first; i < last; ++i) ids.push_back(c.scan.records[i].header.id);
   ASSIGN_OR_RETURN(auto entries, index_->Find(ids));
+  const DropJudge judge(c.info.synced_lsn, c.dropped);
   for (size_t i = first; i < last; ++i) {
     const ScannedRecord& record = c.scan.records[i];
     c.offsets.insert(record.offset);
+    const bool bad = record.state == PayloadState::kBad;
+    if (bad && judge.Dropped(record.offset, record.end())) continue;
     CheckRecord(c, record, entries[i - first]);
     if (record.header.kind == RecordKind::kTouch) RETURN_IF_ERROR(CheckTouches(c, record));
     if (record.header.kind != RecordKind::kCommitRecord) continue;
@@ -154,7 +157,6 @@ void Node::Impl::CheckRecord(Check& c, const ScannedRecord& record,
   auto add = [&](Finding::Class finding_class, const char* text) {
     c.Add(make_.OfRecord(finding_class, at.segment, at.offset, header.id, header.kind, text));
   };
-  if (bad && DropJudge(c.info.synced_lsn, c.dropped).Dropped(record.offset, record.end())) return;
   const char* damage = unreadable ? "the disk cannot read it" : "its bytes fail the checksum";
   const bool current = IsIndexed(header.kind) && entry && entry->at == at;
   if (current) ++c.current;

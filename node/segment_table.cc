@@ -156,15 +156,9 @@ class Loader {
   void DropLeftovers(SegmentTable::reverse_iterator from, SegmentTable::reverse_iterator to) {
     for (; from != to; ++from) {
       if (from->second.state == State::kHeaderDamaged && from->second.id.is_zero()) {
-        MarkLeftover(from->second);
+        from->second.state = State::kLeftover;
       }
     }
-  }
-
-  void MarkLeftover(SegmentInfo& info) {
-    info.state = State::kLeftover;
-    Add(make_.OfSegment(Finding::NOTE, info.number,
-                        "was left behind, empty, when the power failed; its number is not used"));
   }
 
   void ReportHeader(const SegmentInfo& info) {
@@ -181,7 +175,9 @@ class Loader {
         info.id = IdFromRecords(info);
       }
       if (info.id.is_zero() && !absl::IsUnavailable(why_[number])) {
-        MarkLeftover(info);
+        info.state = State::kLeftover;
+        Add(make_.OfSegment(Finding::NOTE, number,
+                            "was left behind, empty, by a crash; its number is not used"));
       } else {
         ReportHeader(info);
       }

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "common/base/deadline.h"
+
 namespace holdfast {
 namespace {
 
@@ -42,7 +44,7 @@ class ThreadLoop : public Loop {
   }
 
   void PostAfter(int64_t nanos, Task task) override {
-    int64_t due = SystemClock().MonotonicNanos() + nanos;
+    int64_t due = DeadlineAfter(SystemClock().MonotonicNanos(), nanos);
     std::lock_guard lock(mutex_);
     timers_.push_back({due, next_timer_++, std::move(task)});
     std::push_heap(timers_.begin(), timers_.end());

@@ -5,6 +5,7 @@
 #include <deque>
 #include <vector>
 
+#include "common/base/deadline.h"
 #include "common/base/loop.h"
 
 namespace holdfast {
@@ -18,7 +19,7 @@ struct SimLoop::Impl {
       tasks.push_back(std::move(task));
     }
     void PostAfter(int64_t nanos, Task task) override {
-      int64_t due = impl_.clock.MonotonicNanos() + std::max<int64_t>(nanos, 0);
+      int64_t due = DeadlineAfter(impl_.clock.MonotonicNanos(), nanos);
       impl_.timers.push_back({due, impl_.next_timer++, this, std::move(task)});
       std::push_heap(impl_.timers.begin(), impl_.timers.end());
     }
@@ -131,7 +132,8 @@ bool SimLoop::RunOne() {
 void SimLoop::RunUntil(const std::function<bool()>& condition) {
   while (!condition()) {
     if (!RunOne()) {
-      std::fprintf(stderr, "SimLoop: deadlock: a condition is awaited and nothing is left to run\n");
+      std::fprintf(stderr,
+                   "SimLoop: deadlock: a condition is awaited and nothing is left to run\n");
       std::abort();
     }
   }

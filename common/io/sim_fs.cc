@@ -93,11 +93,11 @@ class Image {
 // One unsynced operation on a file's contents, and how to take it back.
 struct FileOp {
   enum class Kind : uint8_t { kWrite, kTruncate, kAllocate } kind;
-  uint64_t offset;       // kWrite: where. Else the new size.
-  uint64_t length;       // kWrite: how much.
+  uint64_t offset;  // kWrite: where. Else the new size.
+  uint64_t length;  // kWrite: how much.
   uint64_t old_size;
-  Buffer old_bytes;      // kWrite: what was at offset; kTruncate: what was beyond the new size.
-  Buffer new_bytes;      // Only while rebooting: what it wrote.
+  Buffer old_bytes;  // kWrite: what was at offset; kTruncate: what was beyond the new size.
+  Buffer new_bytes;  // Only while rebooting: what it wrote.
 };
 
 struct BadRange {
@@ -502,9 +502,7 @@ class SimFs::Impl::Handle : public File {
   }
 
  private:
-  Status Alive() const {
-    return fs_->power && boot_ == fs_->boots ? absl::OkStatus() : NoPower();
-  }
+  Status Alive() const { return fs_->power && boot_ == fs_->boots ? absl::OkStatus() : NoPower(); }
 
   Status Writable() const {
     RETURN_IF_ERROR(Alive());

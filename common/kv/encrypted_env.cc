@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <cassert>
 #include <climits>
 
 #include "common/base/rng.h"
@@ -15,6 +16,7 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kAesBlock = 16;
+constexpr size_t kSaltSize = 32;  // The prefix's random bytes; its check follows.
 
 struct FreeCipherContext {
   void operator()(EVP_CIPHER_CTX* c) const { EVP_CIPHER_CTX_free(c); }
@@ -85,7 +87,11 @@ class Provider : public rocksdb::EncryptionProvider {
   size_t GetPrefixLength() const override { return kEncryptedFilePrefixSize; }
 
   rocksdb::Status CreateNewPrefix(const std::string&, char* prefix, size_t size) const override {
-    SecureRng().Fill({reinterpret_cast<uint8_t*>(prefix), size});
+    assert(size == kEncryptedFilePrefixSize);
+    MutableBytes bytes(reinterpret_cast<uint8_t*>(prefix), size);
+    SecureRng().Fill(bytes.first(kSaltSize));
+    Hash256 check = CheckOf(bytes.first(kSaltSize));
+    std::copy_n(check.begin(), size - kSaltSize, bytes.begin() + kSaltSize);
     return rocksdb::Status::OK();
   }
 
@@ -99,17 +105,28 @@ class Provider : public rocksdb::EncryptionProvider {
     if (prefix.size() != kEncryptedFilePrefixSize) {
       return rocksdb::Status::Corruption("shorter than its encryption prefix", name);
     }
-    Bytes salt(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size());
+    Bytes bytes(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size());
+    Bytes salt = bytes.first(kSaltSize), check = bytes.subspan(kSaltSize);
+    Hash256 right = CheckOf(salt);
+    if (!ConstantTimeEqual(check, Bytes(right).first(check.size()))) {
+      return rocksdb::Status::Corruption("not under this key, or its encryption prefix is damaged",
+                                         name);
+    }
     *result = std::make_unique<CtrStream>(HmacSha256(key_, {salt}));
     return rocksdb::Status::OK();
   }
 
  private:
+  Hash256 CheckOf(Bytes salt) const {
+    return HmacSha256(key_, {AsBytes("holdfast/1 file prefix"), salt});
+  }
+
   std::array<uint8_t, 32> key_;
 };
 
-// RocksDB's encrypted file system asserts that every file holds its prefix; a crash right after a
-// file was made leaves a shorter one. Here such a file is empty.
+// RocksDB's encrypted file system asserts that every file holds its prefix, and so ends the process
+// over one that a crash left shorter. Here such a file has no contents, and reading it is
+// corruption unless it is empty.
 class CrashSafeFs : public rocksdb::FileSystemWrapper {
  public:
   explicit CrashSafeFs(const std::shared_ptr<Provider>& provider)

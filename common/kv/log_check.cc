@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/bytes.h"
 #include "common/crypto/check.h"
+#include "common/kv/rocks_status.h"
 
 namespace holdfast {
 namespace {
@@ -85,30 +86,31 @@ Walk WalkLog(Bytes log) {
   return {inside ? Ending::kTorn : Ending::kClean, at};
 }
 
-StatusOr<std::string> ReadLog(rocksdb::Env& env, const std::string& path) {
+StatusOr<std::string> ReadLog(rocksdb::Env& env, const std::string& dir, const std::string& name) {
   std::string contents;
-  rocksdb::Status s = rocksdb::ReadFileToString(&env, path, &contents);
-  if (!s.ok()) return absl::DataLossError(absl::StrCat("damaged: ", s.ToString()));
+  RETURN_IF_ERROR(FromRocksOpen(rocksdb::ReadFileToString(&env, dir + "/" + name, &contents), dir));
   return contents;
 }
 
-StatusOr<Walk> CheckLog(rocksdb::Env& env, const std::string& path, bool torn_tail) {
-  ASSIGN_OR_RETURN(std::string contents, ReadLog(env, path));
+StatusOr<Walk> CheckLog(rocksdb::Env& env, const std::string& dir, const std::string& name,
+                        bool torn_tail) {
+  ASSIGN_OR_RETURN(std::string contents, ReadLog(env, dir, name));
   Walk walk = WalkLog(AsBytes(contents));
   if (walk.ending == Ending::kClean || (walk.ending == Ending::kTorn && torn_tail)) return walk;
-  return absl::DataLossError(absl::StrCat(path, ": damaged at offset ", walk.at));
+  return absl::DataLossError(
+      absl::StrCat(dir, ": damaged: the file ", name, " at offset ", walk.at));
 }
 
 // The name that CURRENT holds.
 StatusOr<std::string> ManifestName(rocksdb::Env& env, const std::string& dir) {
-  ASSIGN_OR_RETURN(std::string name, ReadLog(env, dir + "/CURRENT"));
+  ASSIGN_OR_RETURN(std::string name, ReadLog(env, dir, "CURRENT"));
   constexpr std::string_view kPrefix = "MANIFEST-";
   bool good = name.starts_with(kPrefix) && name.ends_with('\n') && name.size() > kPrefix.size() + 1;
   if (good) name.pop_back();
   for (size_t i = kPrefix.size(); good && i < name.size(); ++i) {
     good = name[i] >= '0' && name[i] <= '9';
   }
-  if (!good) return absl::DataLossError(absl::StrCat(dir, "/CURRENT: damaged: names no manifest"));
+  if (!good) return absl::DataLossError(absl::StrCat(dir, ": damaged: the file CURRENT"));
   return name;
 }
 
@@ -116,8 +118,7 @@ StatusOr<std::string> ManifestName(rocksdb::Env& env, const std::string& dir) {
 StatusOr<std::vector<std::pair<uint64_t, std::string>>> Wals(rocksdb::Env& env,
                                                              const std::string& dir) {
   std::vector<std::string> names;
-  rocksdb::Status s = env.GetChildren(dir, &names);
-  if (!s.ok()) return absl::UnavailableError(absl::StrCat(dir, ": ", s.ToString()));
+  RETURN_IF_ERROR(FromRocksOpen(env.GetChildren(dir, &names), dir));
   std::vector<std::pair<uint64_t, std::string>> wals;
   for (const std::string& name : names) {
     if (name.ends_with(".log")) wals.emplace_back(std::strtoull(name.c_str(), nullptr, 10), name);
@@ -130,12 +131,12 @@ StatusOr<std::vector<std::pair<uint64_t, std::string>>> Wals(rocksdb::Env& env,
 
 Status CheckRocksLogs(rocksdb::Env& env, const std::string& dir, bool torn_tail) {
   ASSIGN_OR_RETURN(std::string manifest, ManifestName(env, dir));
-  RETURN_IF_ERROR(CheckLog(env, dir + "/" + manifest, torn_tail).status());
+  RETURN_IF_ERROR(CheckLog(env, dir, manifest, torn_tail).status());
   ASSIGN_OR_RETURN(auto wals, Wals(env, dir));
   // From the newest: a crash can have cut off only the one that was written to last. Newer ones
   // that are empty come from opening the database again, and from crashing before it was used.
   for (auto wal = wals.rbegin(); wal != wals.rend(); ++wal) {
-    ASSIGN_OR_RETURN(Walk walk, CheckLog(env, dir + "/" + wal->second, torn_tail));
+    ASSIGN_OR_RETURN(Walk walk, CheckLog(env, dir, wal->second, torn_tail));
     torn_tail = torn_tail && walk.at == 0;
   }
   return absl::OkStatus();

@@ -23,8 +23,8 @@ struct MemKvDisk::Impl {
     Undo undo;
     for (const KvMutation& m : batch) {
       auto it = rows.find(m.key);
-      undo.emplace_back(m.key, it == rows.end() ? std::nullopt
-                                                : std::make_optional(std::move(it->second)));
+      undo.emplace_back(
+          m.key, it == rows.end() ? std::nullopt : std::make_optional(std::move(it->second)));
       if (m.value) {
         rows.insert_or_assign(m.key, *m.value);
       } else if (it != rows.end()) {

@@ -26,8 +26,8 @@ class MemKvDisk {
   std::unique_ptr<Impl> impl;
 };
 
-// Opens a Kv over `disk`, which outlives it; at most one at a time. Closing it makes nothing durable,
-// so that a simulated kill may destroy it before Crash. `wal` as in RocksKvOptions.
+// Opens a Kv over `disk`, which outlives it; at most one at a time. Closing it makes nothing
+// durable, so that a simulated kill may destroy it before Crash. `wal` as in RocksKvOptions.
 std::unique_ptr<Kv> OpenMemKv(MemKvDisk& disk, bool wal);
 
 }  // namespace holdfast

@@ -7,6 +7,7 @@
 #include "common/io/fs.h"
 #include "common/kv/encrypted_env.h"
 #include "common/kv/log_check.h"
+#include "common/kv/rocks_status.h"
 #include "common/kv/row_mac.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/convenience.h"
@@ -23,7 +24,9 @@ namespace {
 // sum. So the two halves are equal exactly when no batch is missing in the middle, which RocksDB
 // itself would not notice: damage to the end of the MANIFEST can make it forget a flushed file and
 // still replay the newer WAL.
-constexpr std::string_view kBatchCountKey = "\xff\xff\xff\xff\xff\xff\xff\xff" "batches";
+constexpr std::string_view kBatchCountKey =
+    "\xff\xff\xff\xff\xff\xff\xff\xff"
+    "batches";
 
 struct BatchCount {
   uint64_t last = 0;   // The highest number.
@@ -71,35 +74,6 @@ class NoLog : public rocksdb::Logger {
 
 rocksdb::Slice SliceOf(std::string_view s) { return {s.data(), s.size()}; }
 
-std::string OneLine(const rocksdb::Status& s) {
-  std::string text = s.ToString();
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
-}
-
-Status FromRocks(const rocksdb::Status& s, const std::string& dir) {
-  if (s.ok()) return absl::OkStatus();
-  std::string text = absl::StrCat(dir, ": ", OneLine(s));
-  if (s.IsNoSpace()) return absl::ResourceExhaustedError(text);
-  // A file that the database names and that is not there is damage like any other.
-  if (s.IsCorruption() || s.IsNotFound() || s.IsPathNotFound()) return absl::DataLossError(text);
-  if (s.IsInvalidArgument()) return absl::InternalError(text);
-  return absl::UnavailableError(text);
-}
-
-// Why an existing directory did not open.
-Status FromRocksOpen(const rocksdb::Status& s, const std::string& dir) {
-  if (s.ok()) return absl::OkStatus();
-  std::string text = OneLine(s);
-  // RocksDB has no code for a lock that is held; it is an IOError about the file LOCK.
-  if (s.IsIOError() && text.find("lock") != std::string::npos) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(dir, ": in use by another process; wait until it ends (", text, ")"));
-  }
-  if (s.IsNoSpace()) return absl::ResourceExhaustedError(absl::StrCat(dir, ": ", text));
-  return absl::DataLossError(absl::StrCat(dir, ": damaged: ", text));
-}
-
 rocksdb::BlockBasedTableOptions TableOptionsOf(const RocksKvOptions& o) {
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = rocksdb::NewLRUCache(o.block_cache_bytes);
@@ -141,7 +115,8 @@ rocksdb::Options OptionsOf(const RocksKvOptions& o, bool create, rocksdb::Env* e
 
 class RocksKv : public Kv {
  public:
-  RocksKv(std::string dir, const RocksKvOptions& options) : dir_(std::move(dir)), options_(options) {
+  RocksKv(std::string dir, const RocksKvOptions& options)
+      : dir_(std::move(dir)), options_(options) {
     if (options_.encryption_key) {
       env_ = NewEncryptedRocksEnv(*options_.encryption_key);
       mac_ = std::make_unique<RowMac>(*options_.encryption_key);
@@ -398,7 +373,11 @@ StatusOr<std::unique_ptr<Kv>> OpenRocksKv(const std::string& dir, bool create,
   if (!state.current && !create) {
     return absl::NotFoundError(absl::StrCat(dir, ": no database there"));
   }
-  if (!state.current) RETURN_IF_ERROR(PosixFs().CreateDir(dir));
+  if (!state.current) {
+    RETURN_IF_ERROR(PosixFs().CreateDir(dir));
+    // RocksDB syncs what is in its directory, and not the directory's own name.
+    RETURN_IF_ERROR(PosixFs().SyncDir(dir + "/.."));
+  }
   auto kv = std::make_unique<RocksKv>(dir, options);
   RETURN_IF_ERROR(kv->Open(state.current));
   return kv;

@@ -28,9 +28,9 @@ struct RocksKvOptions {
   size_t write_buffer_bytes = 32u << 20;
   size_t block_cache_bytes = 32u << 20;
   bool bloom = false;              // Bloom filters for point misses.
-  // When set, files are encrypted at rest under this key: 32 random prefix bytes per file, file
-  // key = HMAC-SHA-256(key, prefix), AES-256-CTR; and every row carries an 8-byte MAC under a key
-  // derived from it, bound to its key; a wrong MAC is kDataLoss naming the row's key in hex.
+  // When set, files are encrypted at rest under this key (encrypted_env.h), and every row carries
+  // an 8-byte MAC under a key derived from it, bound to its key; a wrong MAC is kDataLoss naming
+  // the row's key in hex.
   std::optional<std::array<uint8_t, 32>> encryption_key;
 };
 

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/deadline.h"
 #include "common/rpc/transport.h"
 
 namespace holdfast {
@@ -126,8 +127,7 @@ class DeadlineWatch {
       wake_.wait(lock);
     } else {
       next_wake_ = deadlines_.begin()->first;
-      wake_.wait_for(lock,
-                     std::chrono::nanoseconds(next_wake_ - SystemClock().MonotonicNanos()));
+      wake_.wait_for(lock, std::chrono::nanoseconds(next_wake_ - SystemClock().MonotonicNanos()));
     }
   }
 
@@ -166,7 +166,7 @@ class InProcessTransport : public Transport {
     auto call = std::make_shared<PendingCall>();
     call->request = std::move(request);
     call->done = std::move(done);
-    int64_t deadline = SystemClock().MonotonicNanos() + timeout_nanos;
+    int64_t deadline = DeadlineAfter(SystemClock().MonotonicNanos(), timeout_nanos);
     // Posted under the lock, so that Detach leaves no request behind that nobody answers.
     std::lock_guard lock(mutex_);
     auto it = attachments_.find(address);

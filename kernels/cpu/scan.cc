@@ -27,15 +27,29 @@ bool Confirmed(const CutParams& params, const uint8_t* end, uint64_t threshold) 
 }
 
 // The first position in [from, to) that passes with `threshold`, or `to`.
-size_t FirstPass(const CutParams& params, const uint8_t* data, size_t from, size_t to,
-                 uint64_t threshold) {
+size_t FirstPass(const CutParams& params, CutFinder find, const uint8_t* data, size_t from,
+                 size_t to, uint64_t threshold) {
   const uint64_t k1 = params.prefilter_multiplier, k0 = params.prefilter_offset;
   const auto pass = [&](size_t i) {
     return core::cut::Prefilter(k1, k0, LoadWord(data + i - 8)) &&
            Confirmed(params, data + i, threshold);
   };
-  // The positions of a group share one branch; one group in 32 has a position that passes. Adding
-  // the results compiles to compare and add-with-carry, cheaper than or-ing them.
+  size_t i = from;
+  for (; i + kMaxCutGroup <= to; ++i) {
+    i = find(data, i, to, k1, k0);
+    if (i < to && pass(i)) return i;
+  }
+  for (; i < to; ++i) {
+    if (pass(i)) return i;
+  }
+  return to;
+}
+
+}  // namespace
+
+// The positions of a group share one branch; one group in 32 has a position that passes. Adding the
+// results compiles to compare and add-with-carry, cheaper than or-ing them.
+size_t FindCutPortable(const uint8_t* data, size_t from, size_t to, uint64_t k1, uint64_t k0) {
   constexpr size_t kGroup = 32;
   size_t i = from;
   for (; i + kGroup <= to; i += kGroup) {
@@ -46,30 +60,24 @@ size_t FirstPass(const CutParams& params, const uint8_t* data, size_t from, size
     }
     if (passes == 0) [[likely]]
       continue;
-    for (size_t j = 0; j < kGroup; ++j) {
-      if (pass(i + j)) return i + j;
-    }
+    while (!core::cut::Prefilter(k1, k0, LoadWord(data + i - 8))) ++i;
+    return i;
   }
-  for (; i < to; ++i) {
-    if (pass(i)) return i;
-  }
-  return to;
+  return i;
 }
 
-}  // namespace
-
-std::optional<size_t> FirstChunk(const CutParams& params, std::span<const uint8_t> data,
-                                 bool last) {
+std::optional<size_t> FirstChunk(const CutParams& params, std::span<const uint8_t> data, bool last,
+                                 CutFinder find) {
   const size_t min = params.min_size(), avg = params.avg_size, max = params.max_size();
   // The end of a slice that is not the last is a position like any other.
   const size_t end = std::min(max, last ? data.size() : data.size() + 1);
   if (end > min) {
     const size_t strict_end = std::min(avg, end);
-    size_t at = FirstPass(params, data.data(), min, strict_end,
+    size_t at = FirstPass(params, find, data.data(), min, strict_end,
                           core::cut::StrictThreshold(params.avg_size));
     if (at < strict_end) return at;
-    at =
-        FirstPass(params, data.data(), strict_end, end, core::cut::LooseThreshold(params.avg_size));
+    at = FirstPass(params, find, data.data(), strict_end, end,
+                   core::cut::LooseThreshold(params.avg_size));
     if (at < end) return at;
   }
   if (data.size() >= max) return max;

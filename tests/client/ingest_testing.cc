@@ -163,6 +163,10 @@ StatusOr<Vault::OpenedObject> IngestRig::Opened(const std::string& name,
 
 std::string IngestRig::Read(const std::string& name, const std::string& collection) {
   StatusOr<Vault::OpenedObject> object = Opened(name, collection);
+  // A simulated network may lose the question.
+  for (int i = 0; i < 20 && absl::IsUnavailable(object.status()); ++i) {
+    object = Opened(name, collection);
+  }
   if (!object.ok()) return object.status().ToString();
   std::string content;
   const Status read = ReadObject(*vault_, *object, 0, object->sealed.size, [&](Bytes bytes) {

@@ -150,8 +150,8 @@ TEST_F(CommitTest, RepeatedRequestHasOneEffectAndOneAnswer) {
 TEST_F(CommitTest, ReadsWaitForTheCommitUnderWay) {
   SessionId session = vault.MustOpenSession();
   vault.node(0).silent_commits = true;
-  auto commit = vault.SendLater(
-      MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"a", "1"}})));
+  auto commit =
+      vault.SendLater(MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"a", "1"}})));
   vault.loop().RunUntil([&] { return vault.node(0).commit_puts > 0; });
   auto list = vault.SendLater(MakeMessage(rpc::kList, ListOf("case")));
   vault.RunFor(1'000'000'000);
@@ -261,8 +261,7 @@ TEST_F(CommitTest, SessionsAreCheckedAndRepeatable) {
   open.set_domain(std::string(16, 'x'));
   EXPECT_EQ(vault.Rpc<proto::OpenSessionReply>(rpc::kOpenSession, open).status().code(),
             absl::StatusCode::kPermissionDenied);
-  EXPECT_EQ(vault.CloseSession(vault.rng().NewId<SessionId>()).code(),
-            absl::StatusCode::kAborted);
+  EXPECT_EQ(vault.CloseSession(vault.rng().NewId<SessionId>()).code(), absl::StatusCode::kAborted);
   EXPECT_EQ(vault.VaultStatus().open_sessions(), 0u);
 }
 
@@ -308,8 +307,8 @@ TEST_F(CommitTest, PartsGoToTheNodesAndComeBack) {
   for (const ChunkRef& chunk : chunks) vault.node(0).records[chunk.id] = {1, 0, 1, {1}, false};
   for (uint32_t i = 0; i < 2; ++i) {
     std::span<const ChunkRef> span(chunks);
-    Buffer clear = EncodePartClear(i == 0 ? span.first(kChunksPerPart)
-                                          : span.subspan(kChunksPerPart));
+    Buffer clear =
+        EncodePartClear(i == 0 ? span.first(kChunksPerPart) : span.subspan(kChunksPerPart));
     Buffer sealed(50, 3);
     m.parts.push_back({PartId(m.version, i), Sha256({clear, sealed})});
     proto::PutPartRequest put;
@@ -335,9 +334,9 @@ TEST_F(CommitTest, PartsGoToTheNodesAndComeBack) {
   EXPECT_EQ(Texts(vault.Fsck()), "");
   // A chunk that only a part names.
   vault.node(0).records.erase(chunks[kChunksPerPart].id);
-  EXPECT_THAT(Texts(vault.Fsck()), HasSubstr("case/big: chunk " +
-                                             chunks[kChunksPerPart].id.hex().substr(0, 16) +
-                                             " is missing on node 0"));
+  EXPECT_THAT(Texts(vault.Fsck()),
+              HasSubstr("case/big: chunk " + chunks[kChunksPerPart].id.hex().substr(0, 16) +
+                        " is missing on node 0"));
   vault.node(0).records[m.parts[0].id].corrupt = true;
   proto::GetPartRequest get;
   get.set_version(ToString(m.version.bytes()));

@@ -29,8 +29,8 @@ TEST(CrashTest, BeforeTheCatalogueIsSyncedNothingHappened) {
     writing = true;
     return absl::UnavailableError("the power is gone");
   };
-  auto slot = vault.SendLater(
-      MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"b", "2"}})));
+  auto slot =
+      vault.SendLater(MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"b", "2"}})));
   vault.loop().RunUntil([&] { return writing; });
   vault.Crash();
   ASSERT_TRUE(vault.Open().ok());

@@ -25,10 +25,10 @@ class FakeNode : public Service {
   std::map<RecordId, Record> records;
 
   // Faults.
-  Status put_error;                 // Not ok: every put fails with it.
-  bool silent = false;              // No request is answered.
-  bool silent_commits = false;      // Puts of commit records are neither stored nor answered.
-  bool swallow_commits = false;     // … are answered PRESENT without being stored.
+  Status put_error;              // Not ok: every put fails with it.
+  bool silent = false;           // No request is answered.
+  bool silent_commits = false;   // Puts of commit records are neither stored nor answered.
+  bool swallow_commits = false;  // … are answered PRESENT without being stored.
   uint64_t puts = 0, commit_puts = 0;
 
   void Handle(RpcMessage request, ReplyFn reply) override {

@@ -15,8 +15,9 @@ class FsckTest : public ::testing::Test {
   void SetUp() override {
     vault.MustOpen();
     for (int i = 0; i < 5; ++i) {
-      ASSERT_TRUE(vault.Store("case", {{absl::StrCat("n", i), absl::StrCat("content ", i)},
-                                       {"same", absl::StrCat(i)}})
+      ASSERT_TRUE(vault
+                      .Store("case", {{absl::StrCat("n", i), absl::StrCat("content ", i)},
+                                      {"same", absl::StrCat(i)}})
                       .ok());
     }
     ASSERT_TRUE(vault.Store("other", {{"\xff", "1", ObjectType::kFile, 3}}).ok());
@@ -46,8 +47,8 @@ TEST_F(FsckTest, MissingChunkNamesObjectChunkAndNode) {
   EXPECT_EQ(finding.class_(), proto::Finding::MISSING);
   EXPECT_EQ(finding.node(), node);
   EXPECT_EQ(finding.id(), ToString(id.bytes()));
-  EXPECT_EQ(finding.text(), absl::StrCat("case/n3: chunk ", id.hex().substr(0, 16),
-                                         " is missing on node ", node));
+  EXPECT_EQ(finding.text(),
+            absl::StrCat("case/n3: chunk ", id.hex().substr(0, 16), " is missing on node ", node));
 }
 
 TEST_F(FsckTest, CorruptChunkIsToldFromMissing) {
@@ -153,9 +154,8 @@ TEST_F(FsckTest, ObjectThatWasNotSigned) {
 TEST_F(FsckTest, LostAndForgedSignature) {
   std::string good = **vault.kv().Get(SignatureKey(2));
   Write(SignatureKey(2), std::nullopt);
-  EXPECT_THAT(Texts(vault.Fsck()),
-              AllOf(HasSubstr("case/n1: the signature of commit 2 is missing"),
-                    HasSubstr("is gone, but it is in commit 2")));
+  EXPECT_THAT(Texts(vault.Fsck()), AllOf(HasSubstr("case/n1: the signature of commit 2 is missing"),
+                                         HasSubstr("is gone, but it is in commit 2")));
   SignatureRow row = *DecodeSignatureRow(good);
   row.leaves[0][0] ^= 1;
   Write(SignatureKey(2), Encode(row));

@@ -120,8 +120,8 @@ class TestVault {
                                      const std::vector<TestObject>& objects);
 
   std::vector<std::string> Names(proto::ListRequest request);
-  // Every row that clients can see, in order: collections, all versions with their rows, signatures,
-  // sealing keys.
+  // Every row that clients can see, in order: collections, all versions with their rows,
+  // signatures, sealing keys.
   std::string EverythingVisible();
   proto::VaultStatusReply VaultStatus();
   std::vector<proto::Finding> Fsck();

@@ -89,7 +89,8 @@ TEST_F(ListTest, RandomNamesAgreeWithASortedSet) {
   std::vector<std::string> batch;
   for (int i = 0; i < 600; ++i) {
     std::string name;
-    for (uint64_t n = 1 + vault.rng().Below(5); n > 0; --n) name += "/a\x01\xff."[vault.rng().Below(5)];
+    for (uint64_t n = 1 + vault.rng().Below(5); n > 0; --n)
+      name += "/a\x01\xff."[vault.rng().Below(5)];
     names.insert(name);
     batch.push_back(name);
     if (batch.size() == 50) {
@@ -99,7 +100,8 @@ TEST_F(ListTest, RandomNamesAgreeWithASortedSet) {
   }
   for (int i = 0; i < 60; ++i) {
     std::string prefix;
-    for (uint64_t n = vault.rng().Below(4); n > 0; --n) prefix += "/a\x01\xff."[vault.rng().Below(5)];
+    for (uint64_t n = vault.rng().Below(4); n > 0; --n)
+      prefix += "/a\x01\xff."[vault.rng().Below(5)];
     const bool by_component = vault.rng().Below(2) == 0;
     std::string stem = prefix;
     while (by_component && stem.ends_with('/')) stem.pop_back();
@@ -175,7 +177,8 @@ TEST_F(ListTest, DamagedRowIsAnErrorThatNamesIt) {
     std::string bad = good;
     bad[at] = static_cast<char>(bad[at] ^ 0x40);
     ASSERT_TRUE(vault.kv().Write({{key, bad}}, true).ok());
-    Status listed = list(true), found = vault.Rpc<proto::LookupReply>(rpc::kLookup, lookup).status();
+    Status listed = list(true),
+           found = vault.Rpc<proto::LookupReply>(rpc::kLookup, lookup).status();
     // A flip in the commit number is for the signature to find, not for a listing.
     if (at == 1) continue;
     EXPECT_EQ(listed.code(), absl::StatusCode::kDataLoss) << at;

@@ -37,8 +37,7 @@ TEST_F(NodesTest, NoAckWithoutTheSecondNodeAndRecoveryWhenItReturns) {
   vault.node(1).put_error = absl::ResourceExhaustedError("no space left");
   Status status = vault.Commit(request).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(Message(status),
-            "commit 1 is not yet on enough nodes: node 1: no space left");
+  EXPECT_EQ(Message(status), "commit 1 is not yet on enough nodes: node 1: no space left");
   EXPECT_EQ(vault.VaultStatus().outbox(), 1u);
   EXPECT_THAT(vault.VaultStatus().findings(0).text(), HasSubstr("node 1: no space left"));
   // Reads go on; a commit waits, also one that repeats what is stored already, and gives up.
@@ -52,8 +51,8 @@ TEST_F(NodesTest, NoAckWithoutTheSecondNodeAndRecoveryWhenItReturns) {
   EXPECT_EQ(vault.node(1).commits().size(), 0u);
   // It returns: what waits goes on, in order, and the repetition gets the first answer.
   auto repeated = vault.SendLater(MakeMessage(rpc::kCommit, request));
-  auto later = vault.SendLater(
-      MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"b", "2"}})));
+  auto later =
+      vault.SendLater(MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"b", "2"}})));
   vault.RunFor(kSecond);
   EXPECT_FALSE(repeated->has_value() || later->has_value());
   vault.node(1).put_error = absl::OkStatus();
@@ -153,8 +152,8 @@ TEST(UnprovedTest, CommitsGoOnOnceTheNodesAnswer) {
   vault.node(1).silent = true;
   ASSERT_TRUE(vault.Open().ok());
   SessionId session = vault.MustOpenSession();
-  auto slot = vault.SendLater(
-      MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"b", "1"}})));
+  auto slot =
+      vault.SendLater(MakeMessage(rpc::kCommit, vault.MakeCommit(session, "case", {{"b", "1"}})));
   vault.RunFor(kSecond);
   EXPECT_FALSE(slot->has_value());
   vault.node(1).silent = false;

@@ -70,9 +70,12 @@ TEST_F(RebuildTest, OneGoodCopyIsEnough) {
       if (it == commits.end()) continue;
       // One copy goes, or goes bad in one of two ways.
       FakeNode::Record& record = vault.node(n).records.at(it->second);
-      if (number % 3 == 0) vault.node(n).records.erase(it->second);
-      else if (number % 3 == 1) record.corrupt = true;
-      else record.payload[record.payload.size() / 2] ^= 1;
+      if (number % 3 == 0)
+        vault.node(n).records.erase(it->second);
+      else if (number % 3 == 1)
+        record.corrupt = true;
+      else
+        record.payload[record.payload.size() / 2] ^= 1;
       break;
     }
   }

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu/portable.h"
+#include "kernels/cpu/cpu_engine.h"
 #include "tests/kernels/testing.h"
 
 namespace holdfast::kernels {
@@ -22,6 +22,10 @@ struct Backend {
 
 class EngineTest : public ::testing::TestWithParam<Backend> {
  protected:
+  void SetUp() override {
+    if (engine_ == nullptr) GTEST_SKIP() << "this CPU has no such instructions";
+  }
+
   const EngineOptions options_ = testing::TestOptions();
   const std::unique_ptr<Engine> engine_ = GetParam().make(options_);
 
@@ -157,15 +161,27 @@ TEST_P(EngineTest, SubmitFromSeveralThreads) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// The portable engine as it is without OpenSSL, which the build may otherwise not reach.
-std::unique_ptr<Engine> MakeCoreEngine(const EngineOptions& options) {
-  return MakePortableEngine(options, CoreStreamCode());
+// The backend of a path, if this CPU has it; with `features` fewer than the CPU's, as on a lesser
+// one, and with the single-stream code of a build without OpenSSL.
+template <CpuPath path, bool sha, bool openssl>
+std::unique_ptr<Engine> Make(const EngineOptions& options) {
+  CpuFeatures features = ThisCpu();
+  if (!HasPath(features, path) || (sha && !features.sha)) return nullptr;
+  features.sha = sha;
+  return MakeCpuEngine(options,
+                       MakeCpuCode(path, features, openssl ? BestStreamCode() : CoreStreamCode()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backend, EngineTest,
-                         ::testing::Values(Backend{"Portable", MakePortableEngine},
-                                           Backend{"PortableCore", MakeCoreEngine}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Backend, EngineTest,
+    ::testing::Values(Backend{"Portable", MakePortableEngine},
+                      Backend{"PortableCore", Make<CpuPath::kPortable, false, false>},
+                      Backend{"Avx2", Make<CpuPath::kAvx2, false, true>},
+                      Backend{"Avx2Sha", Make<CpuPath::kAvx2, true, true>},
+                      Backend{"Avx2ShaCore", Make<CpuPath::kAvx2, true, false>},
+                      Backend{"Avx512", Make<CpuPath::kAvx512, false, true>},
+                      Backend{"Avx512Sha", Make<CpuPath::kAvx512, true, true>}),
+    [](const auto& info) { return info.param.name; });
 
 // An engine that gets one thing wrong.
 class WrongEngine final : public Engine {

@@ -110,6 +110,7 @@ TYPED_TEST(LoopConformance, TimersRunInOrderAndNotEarly) {
 TYPED_TEST(LoopConformance, AnEarlierTimerOvertakesTheOneWaitedFor) {
   bool early = false;
   this->w.a.PostAfter(3600'000 * kMilli, [] { FAIL() << "an hour cannot have passed"; });
+  this->w.a.PostAfter(INT64_MAX, [] { FAIL() << "for ever is not over"; });
   this->w.a.PostAfter(2 * kMilli, [&] { this->Tell([&] { early = true; }); });
   this->Await([&] { return early; });
 }

@@ -137,8 +137,8 @@ TYPED_TEST(FsConformance, DirectIo) {
       static_cast<uint8_t*>(std::aligned_alloc(kDirectAlign, 2 * kDirectAlign)), &std::free);
   MutableBytes whole(block.get(), 2 * kDirectAlign), half(block.get(), kDirectAlign);
   std::fill(whole.begin(), whole.end(), 7);
-  auto opened = fs.Open(this->Path("f"),
-                        {.write = true, .create = true, .exclusive = true, .direct = true});
+  auto opened =
+      fs.Open(this->Path("f"), {.write = true, .create = true, .exclusive = true, .direct = true});
   ASSERT_TRUE(opened.ok()) << opened.status();
   auto file = *std::move(opened);
   ASSERT_TRUE(file->WriteAt(0, half).ok());

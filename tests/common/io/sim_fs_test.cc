@@ -79,11 +79,12 @@ TEST(SimFsPower, ALockDiesWithThePower) {
 }
 
 TEST(SimFsPower, SyncedBytesSurvive) {
-  EXPECT_THAT(Survivors("synced", [](File& f) {
-                ASSERT_TRUE(f.WriteAt(3, AsBytes("!!!!!!")).ok());
-                ASSERT_TRUE(f.Truncate(8).ok());
-                ASSERT_TRUE(f.DataSync().ok());
-              }),
+  EXPECT_THAT(Survivors("synced",
+                        [](File& f) {
+                          ASSERT_TRUE(f.WriteAt(3, AsBytes("!!!!!!")).ok());
+                          ASSERT_TRUE(f.Truncate(8).ok());
+                          ASSERT_TRUE(f.DataSync().ok());
+                        }),
               ElementsAre("syn!!!!!"));
 }
 
@@ -111,19 +112,19 @@ TEST(SimFsPower, WritesAreKeptAndDroppedIndependently) {
   });
   EXPECT_EQ(seen.size(), 8u) << "any subset";
   // Two on one place: the later may be lost and the earlier kept.
-  EXPECT_EQ(Survivors("0", [](File& f) {
-              ASSERT_TRUE(f.WriteAt(0, AsBytes("1")).ok());
-              ASSERT_TRUE(f.WriteAt(0, AsBytes("2")).ok());
-            }),
+  EXPECT_EQ(Survivors("0",
+                      [](File& f) {
+                        ASSERT_TRUE(f.WriteAt(0, AsBytes("1")).ok());
+                        ASSERT_TRUE(f.WriteAt(0, AsBytes("2")).ok());
+                      }),
             (std::set<std::string>{"0", "1", "2"}));
 }
 
 TEST(SimFsPower, TearsLieOnSectors) {
   // From 100 bytes into a sector to 100 bytes into the fifth: five pieces.
   std::string old(6 * 512, '0');
-  auto seen = Survivors(old, [](File& f) {
-    ASSERT_TRUE(f.WriteAt(100, AsBytes(std::string(4 * 512, 'n'))).ok());
-  });
+  auto seen = Survivors(
+      old, [](File& f) { ASSERT_TRUE(f.WriteAt(100, AsBytes(std::string(4 * 512, 'n'))).ok()); });
   bool torn = false, hole = false;
   for (const std::string& s : seen) {
     ASSERT_EQ(s.size(), old.size());

@@ -37,7 +37,7 @@ std::string Decrypt(const std::string& raw) {
   EVP_DecryptUpdate(context, reinterpret_cast<uint8_t*>(plain.data()), &n,
                     reinterpret_cast<const uint8_t*>(raw.data()), static_cast<int>(raw.size()));
   EVP_CIPHER_CTX_free(context);
-  return plain.substr(32);
+  return plain.substr(40);
 }
 
 TEST(EncryptedEnv, TheFormatIsTheOneDescribed) {
@@ -55,7 +55,7 @@ TEST(EncryptedEnv, TheFormatIsTheOneDescribed) {
   }
   ASSERT_TRUE(file->Close().ok());
   std::string raw = Raw(path);
-  ASSERT_EQ(raw.size(), expected.size() + 32);
+  ASSERT_EQ(raw.size(), expected.size() + 40);
   EXPECT_EQ(Decrypt(raw), expected);
 
   // And every part of it can be read by itself.
@@ -82,13 +82,33 @@ TEST(EncryptedEnv, TheSameContentsNeverLookTheSame) {
   ASSERT_TRUE(rocksdb::WriteStringToFile(env.get(), text, temp.path() + "/a").ok());
   std::string second = Raw(temp.path() + "/a");
   EXPECT_NE(first.substr(0, 32), second.substr(0, 32));
-  EXPECT_NE(first.substr(32), second.substr(32));
+  EXPECT_NE(first.substr(40), second.substr(40));
+}
+
+TEST(EncryptedEnv, AWrongPrefixIsCorruption) {
+  TempDir temp;
+  auto env = NewEncryptedRocksEnv(Key());
+  std::string path = temp.path() + "/f", contents;
+  ASSERT_TRUE(rocksdb::WriteStringToFile(env.get(), "text", path).ok());
+  std::string good = Raw(path);
+  for (size_t bit = 0; bit < 8 * 40; ++bit) {
+    std::string bad = good;
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+    std::ofstream(path, std::ios::binary) << bad;
+    EXPECT_TRUE(rocksdb::ReadFileToString(env.get(), path, &contents).IsCorruption()) << bit;
+  }
+  std::ofstream(path, std::ios::binary) << good;
+  EXPECT_TRUE(rocksdb::ReadFileToString(env.get(), path, &contents).ok());
+  auto other_key = Key();
+  other_key[0] ^= 1;
+  auto other = NewEncryptedRocksEnv(other_key);
+  EXPECT_TRUE(rocksdb::ReadFileToString(other.get(), path, &contents).IsCorruption());
 }
 
 TEST(EncryptedEnv, AFileShorterThanItsPrefixIsEmptyOrDamaged) {
   TempDir temp;
   auto env = NewEncryptedRocksEnv(Key());
-  for (size_t n : {0, 1, 31}) {
+  for (size_t n : {0, 1, 39}) {
     std::string path = temp.path() + "/" + std::to_string(n);
     std::ofstream(path) << std::string(n, 'x');
     uint64_t size = 1;

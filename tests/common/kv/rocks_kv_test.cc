@@ -20,8 +20,7 @@ using absl::StatusCode;
 using Rows = std::map<std::string, std::string>;
 
 constexpr uint64_t kSeed = 20240607;  // Of every random choice below; printed with failures.
-constexpr auto kHardLinks =
-    stdfs::copy_options::recursive | stdfs::copy_options::create_hard_links;
+constexpr auto kHardLinks = stdfs::copy_options::recursive | stdfs::copy_options::create_hard_links;
 
 std::array<uint8_t, 32> Key(uint8_t fill = 0x5a) {
   std::array<uint8_t, 32> key;
@@ -119,7 +118,7 @@ TEST(RocksKvOpen, EveryMissingFileIsDamage) {
   int tried = 0;
   for (const std::string& name : Names(dir)) {
     if (name == "LOCK" || name.ends_with(".log")) continue;  // The log is empty after a close.
-    std::string copy = temp.path() + "/copy";
+    std::string copy = temp.path() + "/block";  // A name must not pass for an error text.
     stdfs::copy(dir, copy, kHardLinks);
     stdfs::remove(copy + "/" + name);
     EXPECT_EQ(OpenCode(copy), StatusCode::kDataLoss) << name;
@@ -260,7 +259,8 @@ class Damage : public testing::Test {
   Outcomes Flip(const std::string& name, size_t many = 100) {
     std::string bytes = ReadAll(image_ + "/" + name);
     Outcomes outcomes;
-    bool all = bytes.size() <= 4000 && !name.ends_with(".sst");
+    bool all = bytes.size() <= 1000 || (bytes.size() <= 4000 && name.ends_with(".log"));
+    all = all && !name.ends_with(".sst");
     for (size_t i = 0; i < (all ? bytes.size() : many); ++i) {
       size_t at = all ? i : rng_.Below(bytes.size());
       for (uint64_t mask : {uint64_t{4}, 1 + rng_.Below(255)}) {
@@ -372,9 +372,8 @@ TEST_F(Damage, FlippedBytesAfterACleanClose) {
   stdfs::copy(dir_, image_);
   ExpectOnly(Flip(Only("MANIFEST")), {all()});
   ExpectOnly(Flip("CURRENT"), {});
-  // The log holds nothing but the random bytes that its key comes from.
-  EXPECT_EQ(stdfs::file_size(image_ + "/" + Only(".log")), 32u);
-  ExpectOnly(Flip(Only(".log")), {all()});
+  EXPECT_EQ(stdfs::file_size(image_ + "/" + Only(".log")), 40u) << "the log is empty";
+  ExpectOnly(Flip(Only(".log")), {});
   for (const std::string& name : Files(".sst")) ExpectOnly(Flip(name), {});
 }
 

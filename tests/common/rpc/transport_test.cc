@@ -107,7 +107,7 @@ TYPED_TEST(TransportConformance, TheServicesErrorComesBack) {
 }
 
 TYPED_TEST(TransportConformance, AReplyMayComeLater) {
-  auto reply = this->Call(Request(4, "late"));
+  auto reply = this->Call(Request(4, "late"), INT64_MAX);
   ASSERT_TRUE(reply.ok()) << reply.status();
   EXPECT_EQ(reply->head, "late");
 }
@@ -172,11 +172,10 @@ TEST(InProcessTest, RequestsOfOneCallerKeepTheirOrder) {
   auto monitor = w.transport->NewMonitor();
   std::vector<std::string> replies;
   for (int i = 0; i < 1000; ++i) {
-    w.transport->Call("echo", Request(1, std::to_string(i)), kMinute,
-                      [&](StatusOr<RpcMessage> r) {
-                        MonitorLock lock(*monitor);
-                        replies.push_back(r->head);
-                      });
+    w.transport->Call("echo", Request(1, std::to_string(i)), kMinute, [&](StatusOr<RpcMessage> r) {
+      MonitorLock lock(*monitor);
+      replies.push_back(r->head);
+    });
   }
   MonitorLock lock(*monitor);
   monitor->Await([&] { return replies.size() == 1000; });
@@ -280,9 +279,8 @@ Outcome RunNetwork(uint64_t seed, SimNetworkOptions options, int calls) {
   transport->Attach("c", counter, loop.NewChannel());
   Outcome o;
   for (int i = 0; i < calls; ++i) {
-    transport->Call("c", Request(1, std::to_string(i)), 10 * kMilli, [&](StatusOr<RpcMessage> r) {
-      ++(r.ok() ? o.answered : o.unavailable);
-    });
+    transport->Call("c", Request(1, std::to_string(i)), 10 * kMilli,
+                    [&](StatusOr<RpcMessage> r) { ++(r.ok() ? o.answered : o.unavailable); });
   }
   while (loop.RunOne()) {
   }
@@ -330,9 +328,8 @@ TEST(SimTransportTest, ALateRequestReachesWhoIsThereThen) {
   auto transport = NewSimTransport(loop, rng, {});
   transport->Attach("c", first, loop.NewChannel());
   int unavailable = 0;
-  transport->Call("c", Request(1, "x"), kMilli * 5, [&](StatusOr<RpcMessage> r) {
-    unavailable += !r.ok();
-  });
+  transport->Call("c", Request(1, "x"), kMilli * 5,
+                  [&](StatusOr<RpcMessage> r) { unavailable += !r.ok(); });
   transport->Detach("c");
   transport->Attach("c", second, loop.NewChannel());
   while (loop.RunOne()) {

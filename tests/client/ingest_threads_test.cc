@@ -1,0 +1,125 @@
+// Ingest with threads and real files.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "common/rpc/methods.h"
+#include "tests/client/ingest_testing.h"
+
+namespace holdfast::testing {
+namespace {
+
+// Short, long, equal and compressible files, about 60 MB.
+void FillSource(MemorySource& source) {
+  for (int i = 0; i < 1500; ++i) {
+    const std::string name = "short/" + std::to_string(i);
+    source.AddFile(name, NoiseBytes(i % 900, 100 + (i * 37) % 20'000));
+  }
+  for (int i = 0; i < 12; ++i) {
+    source.AddFile("long/" + std::to_string(i), NoiseBytes(5000 + i % 8, 3'000'000 + i % 8));
+  }
+  for (int i = 0; i < 20; ++i) source.AddFile("text/" + std::to_string(i), TextBytes(i, 300'000));
+}
+
+// Words that do not repeat and do not compress.
+void FillWithCounter(uint64_t offset, MutableBytes out) {
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = static_cast<uint8_t>(((offset + i) * 0x9E3779B97F4A7C15u) >> 40);
+  }
+}
+
+TEST(IngestThreadsTest, ChunksAndDigestsDoNotDependOnThreads) {
+  IngestRig rig({.threaded = true, .nodes = 2, .replicas = 2});
+  uint64_t stored = 0;
+  for (int threads : {1, 4}) {
+    MemorySource source;
+    FillSource(source);
+    StatusOr<IngestSummary> s =
+        rig.Run(source, {.collection = std::to_string(threads), .commit_objects = 100}, threads);
+    ASSERT_TRUE(s.ok()) << s.status();
+    EXPECT_EQ(s->files, 1532u);
+    EXPECT_EQ(s->errors, 0u);
+    EXPECT_EQ(rig.seen().objects.size(), 1532u);
+    if (threads == 1) {
+      stored = s->stored_bytes;
+    } else {
+      EXPECT_EQ(s->stored_bytes, 0u);
+    }
+  }
+  EXPECT_GT(stored, 24'000'000u);
+  for (const auto& [name, state] : rig.seen().objects) {
+    StatusOr<Vault::OpenedObject> one = rig.Opened(name, "1"), four = rig.Opened(name, "4");
+    ASSERT_TRUE(one.ok() && four.ok()) << one.status() << four.status();
+    EXPECT_EQ(one->sealed.sha256, four->sealed.sha256);
+    EXPECT_EQ(one->sealed.md5, four->sealed.md5);
+    EXPECT_EQ(one->info.manifest.tag_sha1, four->info.manifest.tag_sha1);
+    ASSERT_EQ(one->info.manifest.chunks.size(), four->info.manifest.chunks.size());
+    for (size_t i = 0; i < one->info.manifest.chunks.size(); ++i) {
+      EXPECT_EQ(one->info.manifest.chunks[i].id, four->info.manifest.chunks[i].id);
+      EXPECT_GT(four->info.manifest.chunks[i].stored_length, 0u);
+      EXPECT_EQ(one->info.manifest.chunks[i].stored_length,
+                four->info.manifest.chunks[i].stored_length);
+    }
+  }
+  EXPECT_TRUE(rig.Read("long/3", "4") == NoiseBytes(5003, 3'000'003));
+  EXPECT_TRUE(rig.Read("text/7", "4") == TextBytes(7, 300'000));
+}
+
+TEST(IngestThreadsTest, ManyTinyFilesAndOneLongOneInLittleMemory) {
+  IngestRig rig({.threaded = true});
+  MemorySource source;
+  constexpr int kFiles = 10'000;
+  for (int i = 0; i < kFiles; ++i) {
+    source.AddFile(std::to_string(i), "content of file " + std::to_string(i / 2));
+  }
+  source.AddGenerated("long", 100u << 20, FillWithCounter);
+  StatusOr<IngestSummary> s = rig.Run(source, {.slab_bytes = 4u << 20}, 3);
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->files, kFiles + 1u);
+  EXPECT_EQ(s->duplicates, kFiles / 2u);
+  EXPECT_EQ(rig.Read("9999"), "content of file 4999");
+}
+
+TEST(IngestThreadsTest, ATreeOnDisk) {
+  IngestRig rig({.threaded = true});
+  const std::string tree = rig.dir() + "/tree";
+  std::filesystem::create_directories(tree + "/a/b");
+  for (int i = 0; i < 300; ++i) {
+    std::ofstream(tree + "/a/b/" + std::to_string(i), std::ios::binary) << NoiseBytes(i, i * 100);
+  }
+  std::filesystem::create_symlink("b", tree + "/a/l");
+  std::filesystem::create_hard_link(tree + "/a/b/7", tree + "/z");
+  StatusOr<std::unique_ptr<Source>> source = OpenPosixSource({tree});
+  ASSERT_TRUE(source.ok());
+  StatusOr<IngestSummary> s = rig.Run(**source);
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->files, 301u);
+  EXPECT_EQ(s->directories, 3u);
+  EXPECT_EQ(s->symlinks, 1u);
+  EXPECT_EQ(rig.Read("tree/a/b/299"), NoiseBytes(299, 29'900));
+  StatusOr<Vault::OpenedObject> link = rig.Opened("tree/z");
+  ASSERT_TRUE(link.ok());
+  EXPECT_EQ(link->info.manifest.type, ObjectType::kHardLink);
+  EXPECT_EQ(link->sealed.link, "tree/a/b/7");
+}
+
+TEST(IngestThreadsTest, AVaultThatFailsMidwayEndsTheIngest) {
+  IngestRig rig({.threaded = true});
+  std::atomic<int> puts{0};
+  rig.node(0).hook = [&](RpcMessage& request, ReplyFn& reply) {
+    if (request.method != rpc::kNodePut || ++puts < 3) return false;
+    reply(absl::ResourceExhaustedError("no space left on device"));
+    return true;
+  };
+  MemorySource source;
+  constexpr uint64_t kSize = 50u << 20;
+  for (int i = 0; i < 20; ++i) source.AddGenerated(std::to_string(i), kSize, FillWithCounter);
+  StatusOr<IngestSummary> s = rig.Run(source, {}, 2);
+  EXPECT_TRUE(absl::IsResourceExhausted(s.status())) << s.status();
+  EXPECT_LT(rig.progress().bytes_read, 15 * kSize);
+}
+
+}  // namespace
+}  // namespace holdfast::testing
