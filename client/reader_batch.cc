@@ -38,7 +38,7 @@ void CheckedRecords::Insert(const RecordId& id) {
   ids_.insert(id);
 }
 
-void ReadBatch::Add(std::unique_ptr<ReadStream> stream) {
+void ReadBatch::Add(std::shared_ptr<ReadStream> stream) {
   Slice slice{.stream = std::move(stream), .first_slot = slots_.size()};
   Status status = PlanSlots(slice);
   slice.slots = slots_.size() - slice.first_slot;
@@ -46,6 +46,19 @@ void ReadBatch::Add(std::unique_ptr<ReadStream> stream) {
   if (slice.stream->status.ok()) slice.stream->status = status;
   bytes_ += slice.size;
   slices_.push_back(std::move(slice));
+}
+
+bool ReadBatch::ContinueIn(ReadBatch& next) {
+  Slice* going_on = nullptr;
+  for (Slice& slice : slices_) {
+    if (slice.last) continue;
+    if (going_on != nullptr) return false;
+    going_on = &slice;
+  }
+  if (going_on == nullptr) return false;
+  going_on->continued = true;
+  next.Add(going_on->stream);
+  return true;
 }
 
 // A slice holds at least slice_bytes_ where the object does; an object of twice that is one slice.
@@ -74,9 +87,10 @@ Status ReadBatch::Ask(const PlacedChunk& chunk) {
   return absl::OkStatus();
 }
 
-std::vector<std::unique_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine,
+std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine,
                                                             Buffer& slab) {
   gets_.Wait();
+  std::erase_if(slices_, [](const Slice& slice) { return slice.stream->finished; });
   if (slab.size() < bytes_) slab.resize(bytes_);
   slab_ = slab;
   size_t at = 0;
@@ -89,9 +103,11 @@ std::vector<std::unique_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& eng
     }
   }
   RunEngine(engine);
-  std::vector<std::unique_ptr<ReadStream>> unfinished;
+  std::vector<std::shared_ptr<ReadStream>> unfinished;
   for (Slice& slice : slices_) {
-    if (!Settle(slice)) unfinished.push_back(std::move(slice.stream));
+    Settle(slice);
+    if (slice.stream->finished || slice.continued) continue;
+    unfinished.push_back(std::move(slice.stream));
   }
   return unfinished;
 }
@@ -212,8 +228,8 @@ Status ReadBatch::CompareDigests(const Slice& slice, const kernels::Digests& got
   return absl::DataLossError(absl::StrCat("its content does not have the recorded ", wrong));
 }
 
-// Finishes with the slice; true when the whole stream is finished.
-bool ReadBatch::Settle(Slice& slice) {
+// Finishes with the slice, and with the stream where it ends.
+void ReadBatch::Settle(Slice& slice) {
   ReadStream& stream = *slice.stream;
   const bool fast = slice.message != nullptr && Matches(slice);
   if (!fast) CheckChunkByChunk(slice);
@@ -222,9 +238,8 @@ bool ReadBatch::Settle(Slice& slice) {
                                                : kernels::Finish(stream.state, DigestsOf(slice)));
   }
   if (stream.status.ok()) stream.status = stream.job->OnContent(slab_.subspan(slice.at, slice.size));
-  const bool finished = slice.last || (!stream.status.ok() && !options_.all_replicas);
-  if (finished) stream.job->OnDone(stream.status);
-  return finished;
+  stream.finished = slice.last || (!stream.status.ok() && !options_.all_replicas);
+  if (stream.finished) stream.job->OnDone(stream.status);
 }
 
 }  // namespace holdfast

@@ -34,6 +34,7 @@ struct ReadStream {
   ChunkCursor cursor;           // How far slices were planned.
   kernels::DigestState state;   // Of the slices checked.
   Status status;                // The first thing that went wrong.
+  bool finished = false;        // The job is done; slices still planned are dropped.
 };
 
 class ReadBatch {
@@ -46,11 +47,14 @@ class ReadBatch {
         gets_(vault.transport()) {}
 
   // Plans the stream's next slice.
-  void Add(std::unique_ptr<ReadStream> stream);
+  void Add(std::shared_ptr<ReadStream> stream);
+  // When all but one of the streams end in this batch: plans that one's next slice in `next`, which
+  // is processed after this batch, by the same thread.
+  bool ContinueIn(ReadBatch& next);
   void Send() { gets_.Send(); }
   // Waits for the answers, checks, and hands out content. `slab` is scratch memory, kept between
-  // batches. Returns the streams that have more slices.
-  std::vector<std::unique_ptr<ReadStream>> Process(kernels::Engine& engine, Buffer& slab);
+  // batches. Returns the streams that have more slices, but for what ContinueIn took along.
+  std::vector<std::shared_ptr<ReadStream>> Process(kernels::Engine& engine, Buffer& slab);
 
   size_t slices() const { return slices_.size(); }
   uint64_t bytes() const { return bytes_; }
@@ -64,10 +68,11 @@ class ReadBatch {
     bool opened = false;
   };
   struct Slice {
-    std::unique_ptr<ReadStream> stream;
+    std::shared_ptr<ReadStream> stream;
     size_t first_slot = 0, slots = 0;
     size_t at = 0, size = 0;  // In the slab.
     bool last = false;
+    bool continued = false;  // Another batch has the stream's next slice.
     kernels::Message* message = nullptr;  // Null: not given to the engine.
   };
 
@@ -87,7 +92,7 @@ class ReadBatch {
   Status Repair(Slot& slot);
   Status CompareDigests(const Slice& slice, const kernels::Digests& got) const;
   uint32_t DigestsOf(const Slice& slice) const;
-  bool Settle(Slice& slice);
+  void Settle(Slice& slice);
 
   Vault& vault_;
   const BulkOptions& options_;

@@ -58,16 +58,16 @@ class BulkReader::Impl {
   // A new job or a stream that was put back.
   struct Next {
     std::unique_ptr<ReadJob> job;
-    std::unique_ptr<ReadStream> stream;
+    std::shared_ptr<ReadStream> stream;
   };
 
   void Work() {
     Buffer slab;
     std::unique_ptr<ReadBatch> next;
     for (;;) {
-      std::unique_ptr<ReadBatch> batch = next ? std::move(next) : Plan(/*wait=*/true);
+      std::unique_ptr<ReadBatch> batch = next ? std::move(next) : Plan(/*wait=*/true, nullptr);
       if (batch == nullptr) return;
-      next = Plan(/*wait=*/false);
+      next = Plan(/*wait=*/false, batch.get());
       Process(*batch, slab);
     }
   }
@@ -75,11 +75,12 @@ class BulkReader::Impl {
   // Without threads: works off what is queued and open.
   void WorkHere() {
     Buffer slab;
-    while (std::unique_ptr<ReadBatch> batch = Plan(/*wait=*/false)) Process(*batch, slab);
+    while (std::unique_ptr<ReadBatch> batch = Plan(/*wait=*/false, nullptr)) Process(*batch, slab);
   }
 
-  // Null when there is nothing to do: now, or, with `wait`, ever.
-  std::unique_ptr<ReadBatch> Plan(bool wait) {
+  // Null when there is nothing to do: now, or, with `wait`, ever. `before` is the batch that this
+  // thread processes first.
+  std::unique_ptr<ReadBatch> Plan(bool wait, ReadBatch* before) {
     auto batch = std::make_unique<ReadBatch>(vault_, options_, slice_bytes_, checked_);
     size_t continued = 0;
     while (batch->bytes() < kBatchBytes && batch->slices() < kBatchSlices) {
@@ -89,19 +90,24 @@ class BulkReader::Impl {
         ++continued;
         batch->Add(std::move(next.stream));
       } else if (const Vault::OpenedObject* object = next.job->Open()) {
-        batch->Add(std::make_unique<ReadStream>(vault_, std::move(next.job), *object));
+        batch->Add(std::make_shared<ReadStream>(vault_, std::move(next.job), *object));
       } else {
         Return({}, 1);
       }
     }
-    if (batch->slices() == 0) return nullptr;
+    if (batch->slices() == 0) {
+      // A long object alone: its next slice is fetched while this one is worked on.
+      if (before == nullptr || !before->ContinueIn(*batch)) return nullptr;
+      std::lock_guard lock(mutex_);
+      ++held_;
+    }
     batch->Send();
     return batch;
   }
 
   void Process(ReadBatch& batch, Buffer& slab) {
     const size_t held = batch.slices();
-    std::vector<std::unique_ptr<ReadStream>> unfinished = batch.Process(engine_, slab);
+    std::vector<std::shared_ptr<ReadStream>> unfinished = batch.Process(engine_, slab);
     stored_bytes_ += batch.stored_bytes();
     Return(std::move(unfinished), held);
   }
@@ -131,7 +137,7 @@ class BulkReader::Impl {
     }
   }
 
-  void Return(std::vector<std::unique_ptr<ReadStream>> unfinished, size_t held) {
+  void Return(std::vector<std::shared_ptr<ReadStream>> unfinished, size_t held) {
     std::lock_guard lock(mutex_);
     held_ -= held;
     for (auto& stream : unfinished) open_.push_back(std::move(stream));
@@ -147,11 +153,17 @@ class BulkReader::Impl {
   std::mutex mutex_;
   std::condition_variable work_, room_;
   std::deque<std::unique_ptr<ReadJob>> queue_;
-  std::deque<std::unique_ptr<ReadStream>> open_;  // Streams that no batch holds.
+  std::deque<std::shared_ptr<ReadStream>> open_;  // Streams that no batch holds.
   size_t held_ = 0;                               // Jobs and streams that batches hold.
   bool closed_ = false;
   std::vector<std::thread> threads_;
 };
+
+std::unique_ptr<kernels::Engine> DefaultEngine(Vault& vault) {
+  std::unique_ptr<kernels::Engine> engine = kernels::MakeCpuEngine(vault.engine_options());
+  return engine != nullptr ? std::move(engine)
+                           : kernels::MakePortableEngine(vault.engine_options());
+}
 
 BulkReader::BulkReader(Vault& vault, kernels::Engine& engine, const BulkOptions& options)
     : impl_(std::make_unique<Impl>(vault, engine, options)) {}

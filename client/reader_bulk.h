@@ -44,6 +44,9 @@ struct BulkOptions {
   int threads = 0;  // 0: as many as cores. -1: none, all in the caller (simulation).
 };
 
+// The fastest engine of this machine's processor.
+std::unique_ptr<kernels::Engine> DefaultEngine(Vault& vault);
+
 class BulkReader {
  public:
   // All outlive it.

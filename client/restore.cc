@@ -239,7 +239,7 @@ StatusOr<RestoreSummary> Restore(Vault& vault, const RestoreOptions& options,
   }
   ASSIGN_OR_RETURN(std::unique_ptr<TreeWriter> tree, TreeWriter::Open(options.to));
   std::unique_ptr<kernels::Engine> own;
-  if (options.engine == nullptr) own = kernels::MakePortableEngine(vault.engine_options());
+  if (options.engine == nullptr) own = DefaultEngine(vault);
   kernels::Engine& engine = options.engine != nullptr ? *options.engine : *own;
   return Restorer(vault, engine, *tree, options, observer, progress).Run();
 }

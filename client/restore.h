@@ -18,7 +18,7 @@ struct RestoreOptions {
   std::string prefix;       // By path component; empty: all.
   std::string to;           // Directory; made if it is not there.
   int threads = 0;          // 0: as many as cores. -1: none, all in the caller (simulation).
-  kernels::Engine* engine = nullptr;  // Null: the portable one.
+  kernels::Engine* engine = nullptr;  // Null: the processor's fastest.
 };
 
 // Called on restore's threads, one call at a time.

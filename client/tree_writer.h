@@ -4,8 +4,9 @@
 // ever followed through a symbolic link, so nothing is written outside the directory. "", "." and
 // ".." are refused as components. Nothing that is there is overwritten.
 //
-// A regular file appears under its name only with all its content: a small one is written at once
-// from memory, a long one under ".holdfast-restore-<n>" beside its place and renamed at the end.
+// A regular file is left under its name only with all its content: a small one is written at once
+// from memory and removed if that fails, a long one is written under ".holdfast-restore-<n>" beside
+// its place and renamed at the end.
 // Nothing is synced: what restore writes is a copy, and the system says on the next sync or
 // unmount, not here, when a disk fails later. Errors of the writes themselves are returned:
 // kAlreadyExists, kResourceExhausted (no space, quota), kInvalidArgument (the name is refused),

@@ -1,7 +1,6 @@
 #include "client/verify.h"
 
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -27,20 +26,14 @@ class Verifier {
     const int64_t start = vault_.clock().MonotonicNanos();
     const bool whole_vault = options_.collection.empty();
     LogFindings logs;
-    std::thread log_check;
     if (whole_vault) {
-      // The first listing needs the map no more than this does.
+      // First, so that objects whose records have damaged headers are named.
       ASSIGN_OR_RETURN(const ClusterMap map, vault_.Map());
-      auto check = [this, map, &logs] { logs = CheckLogs(vault_, map); };
-      if (options_.threads < 0) {
-        check();
-      } else {
-        log_check = std::thread(check);
-      }
+      logs = CheckLogs(vault_, map);
+      verifying_.SetLogDamage(logs.findings);
     }
     const Status listed = whole_vault ? PushAll() : PushCollection(options_.collection);
     reader_.Finish();
-    if (log_check.joinable()) log_check.join();
     RETURN_IF_ERROR(listed);
     TellFindings(logs);
     VerifySummary summary = verifying_.summary();
@@ -114,7 +107,7 @@ StatusOr<VerifySummary> Verify(Vault& vault, const VerifyOptions& options,
         "this key can ingest and list, but not read; use the vault's full key file");
   }
   std::unique_ptr<kernels::Engine> own;
-  if (options.engine == nullptr) own = kernels::MakePortableEngine(vault.engine_options());
+  if (options.engine == nullptr) own = DefaultEngine(vault);
   kernels::Engine& engine = options.engine != nullptr ? *options.engine : *own;
   return Verifier(vault, engine, options, observer, progress).Run();
 }

@@ -15,7 +15,7 @@ struct VerifyOptions {
   std::string collection;   // Empty: the whole vault, and every node's log as well.
   std::string prefix;       // By path component.
   int threads = 0;          // 0: as many as cores. -1: none, all in the caller (simulation).
-  kernels::Engine* engine = nullptr;  // Null: the portable one.
+  kernels::Engine* engine = nullptr;  // Null: the processor's fastest.
 };
 
 // Called on verify's threads, one call at a time.

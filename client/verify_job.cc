@@ -48,6 +48,18 @@ void Verifying::SetGood(const Hash256& content) {
   good_.insert(content);
 }
 
+void Verifying::SetLogDamage(const std::vector<proto::Finding>& findings) {
+  for (const proto::Finding& finding : findings) {
+    const RecordId id = RecordId::FromBytes(AsBytes(finding.id()));
+    if (!id.is_zero()) log_damage_.emplace(id, finding);
+  }
+}
+
+const proto::Finding* Verifying::LogDamage(const RecordId& id) const {
+  auto found = log_damage_.find(id);
+  return found == log_damage_.end() ? nullptr : &found->second;
+}
+
 void Verifying::SetDamaged(const RecordId& id) {
   std::lock_guard lock(mutex_);
   if (damaged_.size() < kDamagedKept) damaged_.insert(id);
@@ -94,8 +106,9 @@ const Vault::OpenedObject* VerifyJob::Open() {
     verifying_.Finish(object_.info, 0, absl::OkStatus(), status);
     return nullptr;
   }
+  for (const ChunkRef& chunk : object_.info.manifest.chunks) CheckLogDamage(chunk.id);
   content_ = ContentHash(object_);
-  if (content_ && verifying_.IsGood(*content_)) {
+  if (faults_ == 0 && content_ && verifying_.IsGood(*content_)) {
     verifying_.OnBytes(object_.sealed.size);
     verifying_.Finish(object_.info, object_.sealed.size, absl::OkStatus(), absl::OkStatus());
     return nullptr;
@@ -106,6 +119,11 @@ const Vault::OpenedObject* VerifyJob::Open() {
     return nullptr;
   }
   return &object_;
+}
+
+void VerifyJob::CheckLogDamage(const RecordId& id) {
+  const proto::Finding* finding = verifying_.LogDamage(id);
+  if (finding != nullptr) OnFault({finding->node(), id, absl::DataLossError(finding->text())});
 }
 
 void VerifyJob::OnFault(const ReplicaFault& fault) {
@@ -165,6 +183,7 @@ Status VerifyJob::CheckParts() {
     gets.Send();
     gets.Wait();
     for (size_t k = 0; k < gets.size(); ++k) {
+      CheckLogDamage(gets[k].id);
       const Status status = CheckPart(gets[k], indices[k]);
       if (!status.ok()) OnFault({gets[k].node, gets[k].id, status});
     }
@@ -173,15 +192,17 @@ Status VerifyJob::CheckParts() {
   return absl::OkStatus();
 }
 
-Status VerifyJob::CheckPart(const GetAnswer& answer, uint32_t index) const {
+Status VerifyJob::CheckPart(const GetAnswer& answer, uint32_t index) {
   RETURN_IF_ERROR(answer.status);
   ASSIGN_OR_RETURN(const PartRecord part,
                    DecodePartRecord(verifying_.catalogue_keys().parts, answer.id,
                                     answer.stored.view));
-  if (Sha256({part.clear, part.sealed}) == object_.info.manifest.parts[index].digest) {
-    return absl::OkStatus();
+  if (Sha256({part.clear, part.sealed}) != object_.info.manifest.parts[index].digest) {
+    return absl::DataLossError("it is not the manifest part that was signed");
   }
-  return absl::DataLossError("it is not the manifest part that was signed");
+  ASSIGN_OR_RETURN(const std::vector<ChunkRef> chunks, DecodePartClear(part.clear));
+  for (const ChunkRef& chunk : chunks) CheckLogDamage(chunk.id);
+  return absl::OkStatus();
 }
 
 }  // namespace holdfast

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <optional>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "client/reader_bulk.h"
 #include "client/reader_gets.h"
@@ -34,6 +35,11 @@ class Verifying {
     if (progress_ != nullptr) progress_->bytes_done += bytes;
   }
 
+  // Damage that the nodes' logs show around records that may still read well through an index (a
+  // record header, which an index rebuilt from the log would miss). Set before any job runs.
+  void SetLogDamage(const std::vector<proto::Finding>& findings);
+  const proto::Finding* LogDamage(const RecordId& id) const;
+
   // A record with a bad replica: findings about it in a log are not told again.
   void SetDamaged(const RecordId& id);
   bool IsDamaged(const RecordId& id);
@@ -50,6 +56,7 @@ class Verifying {
   VerifySummary summary_;
   absl::flat_hash_set<Hash256> good_;
   absl::flat_hash_set<RecordId> damaged_;
+  absl::flat_hash_map<RecordId, proto::Finding> log_damage_;
 };
 
 class VerifyJob : public ReadJob {
@@ -64,8 +71,9 @@ class VerifyJob : public ReadJob {
 
  private:
   Status CheckTags() const;
+  void CheckLogDamage(const RecordId& id);
   Status CheckParts();
-  Status CheckPart(const GetAnswer& answer, uint32_t index) const;
+  Status CheckPart(const GetAnswer& answer, uint32_t index);
 
   Verifying& verifying_;
   Vault::OpenedObject object_;

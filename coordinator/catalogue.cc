@@ -137,11 +137,12 @@ namespace {
 StatusOr<NewestVersion> DecodeNewest(std::string_view key, std::string_view value) {
   StatusOr<ParsedObjectKey> parsed = ParseObjectKey(key);
   if (!parsed.ok()) return DamagedRow("an object");
-  std::string what = absl::StrCat("object ", Printable(parsed->name));
   StatusOr<ObjectRow> row = DecodeObjectRow(value);
-  if (!row.ok()) return RowError(row.status(), what);
-  StatusOr<ClearManifest> manifest = DecodeClearManifest(row->manifest);
-  if (!manifest.ok()) return RowError(manifest.status(), what);
+  StatusOr<ClearManifest> manifest =
+      row.ok() ? DecodeClearManifest(row->manifest) : StatusOr<ClearManifest>(row.status());
+  if (!manifest.ok()) {
+    return RowError(manifest.status(), absl::StrCat("object ", Printable(parsed->name)));
+  }
   return NewestVersion{parsed->version_number, manifest->type, manifest->tag_sha256,
                        manifest->version};
 }

@@ -143,14 +143,11 @@ void CommitLog::Start() {
   if (!outbox_.empty()) RetryLater();
 }
 
-CommitLog::Outgoing CommitLog::EncodeNext(const KvBatch& mutations, int64_t time_nanos) {
-  CommitRecord record;
+CommitLog::Outgoing CommitLog::EncodeNext(CommitRecord& record) {
   record.generation = head_.generation;
   record.number = head_.number + 1;
   record.previous = head_.hash;
-  record.time_nanos = time_nanos;
   record.epoch = head_.epoch;
-  record.mutations = mutations;
   AeadNonce nonce;
   env_.rng.Fill(nonce);
   Outgoing outgoing;
@@ -164,12 +161,15 @@ CommitLog::Outgoing CommitLog::EncodeNext(const KvBatch& mutations, int64_t time
 Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
   assert(!busy_ && obstacle_.ok() && refused_.ok() && outbox_.empty());
   assert(!plan.mutations.empty());
-  Outgoing outgoing = EncodeNext(plan.mutations, plan.counters.last_commit_nanos);
+  CommitRecord record;
+  record.time_nanos = plan.counters.last_commit_nanos;
+  record.mutations = std::move(plan.mutations);
+  Outgoing outgoing = EncodeNext(record);
   Head next = head_;
   next.number = outgoing.number;
   next.record_generation = outgoing.generation;
   next.hash = Sha256(outgoing.record.view);
-  KvBatch batch = std::move(plan.mutations);
+  KvBatch batch = std::move(record.mutations);
   batch.push_back({OutboxKey(outgoing.number), ToString(outgoing.record.view)});
   batch.push_back({MetaKey(kHeadRow), EncodeHead(next)});
   if (delivered_row_ != 0) batch.push_back({OutboxKey(delivered_row_), std::nullopt});

@@ -72,7 +72,8 @@ class CommitLog {
   Status CheckLastRecord();
   Status SendOutboxAndWait();
   RecordPut MakePut(const Outgoing& outgoing) const;
-  Outgoing EncodeNext(const KvBatch& mutations, int64_t time_nanos);
+  // Fills in the record's place in the log; its time and mutations are given.
+  Outgoing EncodeNext(CommitRecord& record);
   void Sent(const Status& status);
   void RetryLater();
   void ProbeLater();

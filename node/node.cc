@@ -116,6 +116,7 @@ Status Node::Impl::OnWritten(const Batch& batch, const Log::Written& written) {
     info.number = written.segment;
     info.id = written.id;
     info.created_nanos = info.verified_nanos = written.created_nanos;
+    info.end_known = true;
   }
   info.end = written.end;
   info.file_bytes = std::max(info.file_bytes, written.end);

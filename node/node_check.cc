@@ -244,6 +244,7 @@ void Node::Impl::CheckLostEntries(Check& c,
   for (size_t i = 0; i < c.scan.gaps.size(); ++i) {
     const ScannedGap& gap = c.scan.gaps[i];
     if (named[i] || judge.Dropped(gap.begin, gap.end) || judge.Torn(gap.first_lsn)) continue;
+    if (!c.info.end_known && IsUnwritten(gap)) continue;
     c.Add(make_.At(gap.unreadable ? Finding::UNREADABLE : Finding::CORRUPT, c.info.number,
                    gap.begin, DescribeGap(gap)));
   }

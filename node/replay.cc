@@ -9,8 +9,6 @@ namespace {
 
 using proto::Finding;
 
-constexpr uint64_t kAllDue = UINT64_MAX - 1;
-
 // Something bad in the log, to be judged when all of the log was seen: the note that excuses it
 // lies behind it.
 struct Suspect {
@@ -51,7 +49,7 @@ class Replayer {
   Status ReplaySegment(SegmentInfo& info, bool last) {
     ScanOptions scan_options;
     scan_options.segment = info.id;
-    scan_options.end = last || info.end == 0 ? info.file_bytes : std::min(info.end, info.file_bytes);
+    scan_options.end = last ? info.file_bytes : std::min(info.end, info.file_bytes);
     scan_options.all_payloads = last;
     if (info.number == index_.checkpoint().segment) {
       scan_options.begin = index_.checkpoint().end;
@@ -67,12 +65,13 @@ class Replayer {
     const uint64_t synced = SyncedLsn(info, scan, last);
     if (last) RETURN_IF_ERROR(SyncKept(info, scan, synced));
     RETURN_IF_ERROR(IndexSegment(info, scan, synced));
-    for (const ScannedGap& gap : scan.gaps) AddGap(info, gap, synced);
-    if (last || info.end == 0) {
+    if (last) {
       info.end = scan.end;
       info.synced_lsn = synced;
+      info.end_known = true;
+      result_.last_lsn = scan.next_lsn - 1;
     }
-    if (last) result_.last_lsn = scan.next_lsn - 1;
+    for (const ScannedGap& gap : scan.gaps) AddGap(info, gap, synced);
     checkpoint_ = {info.number, info.id, scan.batches.empty() ? 0 : scan.batches.back().offset,
                    last ? scan.end : scan_options.end, scan.next_lsn - 1};
     scanned_ = scanned_ || scan.end != scan_options.begin;
@@ -80,7 +79,7 @@ class Replayer {
   }
 
   uint64_t SyncedLsn(const SegmentInfo& info, const SegmentScan& scan, bool last) const {
-    if (!last) return info.end == 0 ? kAllDue : info.synced_lsn;
+    if (!last) return info.synced_lsn;
     uint64_t synced = 0;
     if (superblock_.synced_segment == info.id) synced = superblock_.synced_lsn;
     if (index_.checkpoint().segment == info.number) {
@@ -164,9 +163,7 @@ class Replayer {
     const bool last = info.number == result_.last;
     if (last) result_.clean = false;
     // Behind the end of the log lies preallocated space.
-    const bool sealed_unknown = !last && synced == kAllDue;
-    if (gap.zeros && !gap.unreadable && gap.last_lsn == ScannedGap::kOpenEnd &&
-        (gap.first_lsn > synced || sealed_unknown)) {
+    if (IsUnwritten(gap) && (gap.first_lsn > synced || !info.end_known)) {
       if (last) result_.zeros_behind = true;
       return;
     }
@@ -244,6 +241,10 @@ bool DropJudge::Torn(uint64_t lsn) const {
   const bool noted = std::any_of(dropped_.begin(), dropped_.end(),
                                  [](const holdfast::Dropped& dropped) { return dropped.noted; });
   return lsn > synced_lsn_ && !noted;
+}
+
+bool IsUnwritten(const ScannedGap& gap) {
+  return gap.zeros && !gap.unreadable && gap.last_lsn == ScannedGap::kOpenEnd;
 }
 
 std::string DescribeGap(const ScannedGap& gap) {

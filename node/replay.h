@@ -32,6 +32,8 @@ class DropJudge {
   std::vector<holdfast::Dropped> dropped_;
 };
 
+// Whether it may be preallocated space behind the end of the log.
+bool IsUnwritten(const ScannedGap& gap);
 // One line on what a gap is.
 std::string DescribeGap(const ScannedGap& gap);
 

@@ -86,7 +86,7 @@ class Scanner {
     ScannedRecord record{.header = header, .offset = at, .state = PayloadState::kUnchecked};
     if (options_.all_payloads || !IsBulk(header.kind)) CheckPayload(record);
     scan_.next_lsn = header.lsn + 1;
-    scan_.end = RoundUpToBlock(record.end());
+    scan_.end = std::min(RoundUpToBlock(record.end()), options_.end);
     scan_.records.push_back(std::move(record));
   }
 

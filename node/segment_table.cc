@@ -127,6 +127,7 @@ class Loader {
       previous.id = header.previous;
       previous.end = header.previous_end;
       previous.synced_lsn = header.previous_last_lsn;
+      previous.end_known = true;
       if (previous.state == State::kHeaderDamaged) ReportHeader(previous);
     }
   }
@@ -185,8 +186,12 @@ class Loader {
   }
 
   void CheckEnds() {
-    for (const auto& [number, info] : loaded_.table) {
+    for (auto& [number, info] : loaded_.table) {
       if (!info.readable()) continue;
+      if (!info.end_known) {
+        info.end = info.file_bytes;
+        info.synced_lsn = SegmentInfo::kAllDue;
+      }
       uint64_t end = info.end;
       if (number == superblock_.synced_segment_number) {
         end = std::max(end, superblock_.synced_end);

@@ -25,11 +25,13 @@ struct SegmentInfo {
   State state = State::kGood;
   SegmentId id;                // Zero when nothing tells it.
   uint64_t file_bytes = 0;     // Size of the file when it was looked at.
-  uint64_t end = 0;            // Records lie below. Of the last segment: known after replay.
+  uint64_t end = 0;            // Records lie below. Of the last segment: set by replay.
   uint64_t synced_lsn = 0;     // Up to here no record may be missing (N4). Likewise.
+  bool end_known = false;      // Else (the next header is lost) `end` is the file's, all is due.
   int64_t created_nanos = 0;
   int64_t verified_nanos = 0;  // Wall time of the last full check; at least created_nanos.
 
+  static constexpr uint64_t kAllDue = UINT64_MAX;
   bool readable() const { return state == State::kGood || state == State::kHeaderDamaged; }
 };
 

@@ -6,13 +6,13 @@
 #include "kernels/core/sha1.h"
 #include "kernels/core/sha256.h"
 
-#if defined(HOLDFAST_HAVE_X86)
+#if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
 namespace holdfast::kernels {
 
-#if defined(HOLDFAST_HAVE_X86)
+#if defined(__x86_64__)
 CpuFeatures ThisCpu() {
   static const CpuFeatures kFeatures = [] {
     __builtin_cpu_init();
@@ -92,7 +92,7 @@ CpuCode PortableCode(const CpuFeatures& features, const StreamCode& stream) {
   return code;
 }
 
-#if defined(HOLDFAST_HAVE_X86)
+#if defined(__x86_64__)
 CpuCode Avx2Code(const CpuFeatures& features, const StreamCode& stream) {
   CpuCode code = PortableCode(features, stream);
   code.name = features.sha ? "avx2+sha" : "avx2";
@@ -129,7 +129,7 @@ CpuCode Avx512Code(const CpuFeatures& features, const StreamCode& stream) {
 
 CpuCode MakeCpuCode(CpuPath path, const CpuFeatures& features, const StreamCode& stream) {
   assert(HasPath(features, path));
-#if defined(HOLDFAST_HAVE_X86)
+#if defined(__x86_64__)
   if (path == CpuPath::kAvx512) return Avx512Code(features, stream);
   if (path == CpuPath::kAvx2) return Avx2Code(features, stream);
 #endif

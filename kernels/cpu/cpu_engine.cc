@@ -30,6 +30,7 @@ class BatchDigests {
     plans_.reserve(messages);
     chunks_.reserve(chunks);
     sha256_.reserve(messages + chunks);
+    forks_.reserve(messages);
     sha1_.reserve(messages);
     md5_.reserve(messages);
     for (Message& message : batch.messages) Add(message);
@@ -70,26 +71,42 @@ class BatchDigests {
     return message.last && message.chunks.size() == 1 && message.state->length == message.consumed;
   }
 
+  // Plans the message's digests, and lists them.
   void Add(Message& message) {
     DigestState& state = *message.state;
     const bool fresh = state.length == 0;
     plans_.emplace_back(state, message.data.first(message.consumed), message.last);
     const BlockPlan& plan = plans_.back();
-    const auto be = plan.runs(/*big_endian=*/true);
-    if (message.digests & kSha1) sha1_.push_back({state.sha1.data(), be});
+    const auto runs = plan.runs(/*big_endian=*/true);
+    if (message.digests & kSha1) sha1_.push_back({state.sha1.data(), runs});
     if (message.digests & kMd5) md5_.push_back({state.md5.data(), plan.runs(false)});
     if (IsOneChunk(message)) {
-      sha256_.push_back({state.sha256.data(), be});
+      sha256_.push_back({state.sha256.data(), runs});
       return;
     }
-    (void)fresh;
+    const size_t first = sha256_.size();
+    AddChunks(message);
+    if (!(message.digests & kSha256)) return;
+    const LaneJob object{state.sha256.data(), runs};
+    if (!fresh || message.chunks.empty()) {
+      sha256_.push_back(object);
+      return;
+    }
+    // The object begins as its first chunk does, up to the last whole block of that.
+    forks_.push_back(object);
+    const BlockRun& shared = sha256_[first].runs[1];
+    forks_.back().runs[1] = {shared.data + shared.blocks * 64,
+                             object.runs[1].blocks - shared.blocks};
+    sha256_[first].fork = &forks_.back();
+  }
+
+  void AddChunks(Message& message) {
     size_t at = 0;
     for (Chunk& chunk : message.chunks) {
       chunks_.emplace_back(&chunk, message.data.subspan(at, chunk.length));
       sha256_.push_back({chunks_.back().state.sha256.data(), chunks_.back().plan.runs(true)});
       at += chunk.length;
     }
-    if (message.digests & kSha256) sha256_.push_back({state.sha256.data(), be});
   }
 
   static void Conclude(Message& message) {
@@ -104,6 +121,7 @@ class BatchDigests {
   std::vector<BlockPlan> plans_;     // Of the messages.
   std::vector<ChunkDigest> chunks_;  // Of the chunks that are not whole objects.
   std::vector<LaneJob> sha256_, sha1_, md5_;
+  std::vector<LaneJob> forks_;  // Objects that go on from their first chunk.
 };
 
 class CpuEngine final : public Engine {

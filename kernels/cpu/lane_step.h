@@ -34,7 +34,7 @@ constexpr size_t kMaxCutGroup = 64;
 void Md5PortableX8(LaneSet& set, size_t blocks);
 size_t FindCutPortable(const uint8_t* data, size_t from, size_t to, uint64_t k1, uint64_t k0);
 
-#if defined(HOLDFAST_HAVE_X86)
+#if defined(__x86_64__)
 // The SHA extensions, with SSE4.1 and SSSE3: sha_ni.cc.
 void Sha256NiX1(LaneSet& set, size_t blocks);
 void Sha256NiX2(LaneSet& set, size_t blocks);

@@ -8,8 +8,6 @@
 namespace holdfast::kernels {
 namespace {
 
-using BlockRun = Run;
-
 class LaneRunner {
  public:
   // Borrows all three.

@@ -20,8 +20,8 @@ namespace holdfast::kernels {
 
 // One message on its way through one digest.
 struct LaneJob {
-  uint32_t* state;          // The chaining value; in and out.
-  std::array<Run, 3> runs;  // What to run through it, in order. Runs may be empty.
+  uint32_t* state;               // The chaining value; in and out.
+  std::array<BlockRun, 3> runs;  // What to run through it, in order. Runs may be empty.
   // Another message with the same beginning: runs[0] and runs[1]. Where these end, which they must
   // not at once, its state is set to this one's, and it follows as a job of its own.
   LaneJob* fork = nullptr;

@@ -40,14 +40,14 @@ void BlockPlan::MakeEnding(const uint8_t* tail, size_t tail_size, uint64_t lengt
   core::StoreLe64(ending_le_.data() + ending_blocks_ * 64 - 8, length * 8);
 }
 
-std::array<Run, 3> BlockPlan::runs(bool big_endian) const {
+std::array<BlockRun, 3> BlockPlan::runs(bool big_endian) const {
   const auto& ending = big_endian ? ending_be_ : ending_le_;
-  return {Run{head_.data(), head_blocks_}, body_, Run{ending.data(), ending_blocks_}};
+  return {BlockRun{head_.data(), head_blocks_}, body_, BlockRun{ending.data(), ending_blocks_}};
 }
 
 void RunPlan(const StreamCode& code, const BlockPlan& plan, uint32_t digests, DigestState& state) {
   const auto run = [&](StreamCode::BlockFunction function, uint32_t* words, bool big_endian) {
-    for (const Run& r : plan.runs(big_endian)) {
+    for (const BlockRun& r : plan.runs(big_endian)) {
       if (r.blocks != 0) function(words, r.data, r.blocks);
     }
   };

@@ -12,7 +12,7 @@
 namespace holdfast::kernels {
 
 // A row of whole 64-byte blocks.
-struct Run {
+struct BlockRun {
   const uint8_t* data = nullptr;
   size_t blocks = 0;
 };
@@ -28,14 +28,14 @@ class BlockPlan {
   BlockPlan(DigestState& state, std::span<const uint8_t> data, bool last);
 
   // What to run through a digest whose length is written big-endian (SHA) or not (MD5).
-  std::array<Run, 3> runs(bool big_endian) const;
+  std::array<BlockRun, 3> runs(bool big_endian) const;
 
  private:
   void MakeEnding(const uint8_t* tail, size_t tail_size, uint64_t length);
 
   std::array<uint8_t, 64> head_;
   std::array<uint8_t, 128> ending_be_, ending_le_;
-  Run body_;
+  BlockRun body_;
   size_t head_blocks_ = 0;
   size_t ending_blocks_ = 0;
 };

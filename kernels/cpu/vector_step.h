@@ -27,16 +27,16 @@ typedef uint32_t Quad __attribute__((vector_size(16)));
 // Shuffles the four words in each 16 bytes of x and y: the numbers 0 to 3 mean a word of x, 4 to 7
 // one of y.
 template <int a, int b, int c, int d, class V, size_t... i>
-inline V ShuffleQuads(const V& x, const V& y, std::index_sequence<i...>) {
+inline void ShuffleQuads(const V& x, const V& y, std::index_sequence<i...>, V& out) {
   constexpr int kPick[4] = {a, b, c, d};
   constexpr int kWords = sizeof...(i);
-  return __builtin_shufflevector(
-      x, y, (int(i) / 4 * 4 + kPick[i % 4] % 4 + kPick[i % 4] / 4 * kWords)...);
+  out = __builtin_shufflevector(x, y,
+                                (int(i) / 4 * 4 + kPick[i % 4] % 4 + kPick[i % 4] / 4 * kWords)...);
 }
 
 template <class Bytes, size_t... i>
-inline Bytes SwapBytes(const Bytes& x, std::index_sequence<i...>) {
-  return __builtin_shufflevector(x, x, int(i ^ 3)...);
+inline void SwapBytes(Bytes& x, std::index_sequence<i...>) {
+  x = __builtin_shufflevector(x, x, int(i ^ 3)...);
 }
 
 // kParts vectors of kWords words each, all lanes in order.
@@ -75,37 +75,42 @@ struct Lanes {
     V m[4];
     HOLDFAST_UNROLL
     for (int i = 0; i < 4; ++i) {
-      m[i] = Row(data + i, offset);
+      LoadRow(data + i, offset, m[i]);
       if constexpr (big_endian) {
         using Bytes = typename WordVector<kWords>::Bytes;
-        m[i] = (V)SwapBytes((Bytes)m[i], std::make_index_sequence<kWords * 4>());
+        Bytes bytes = (Bytes)m[i];
+        SwapBytes(bytes, std::make_index_sequence<kWords * 4>());
+        m[i] = (V)bytes;
       }
     }
     constexpr std::make_index_sequence<kWords> kAll;
-    const V low01 = ShuffleQuads<0, 4, 1, 5>(m[0], m[1], kAll);
-    const V low23 = ShuffleQuads<0, 4, 1, 5>(m[2], m[3], kAll);
-    const V high01 = ShuffleQuads<2, 6, 3, 7>(m[0], m[1], kAll);
-    const V high23 = ShuffleQuads<2, 6, 3, 7>(m[2], m[3], kAll);
-    out[0] = ShuffleQuads<0, 1, 4, 5>(low01, low23, kAll);
-    out[1] = ShuffleQuads<2, 3, 6, 7>(low01, low23, kAll);
-    out[2] = ShuffleQuads<0, 1, 4, 5>(high01, high23, kAll);
-    out[3] = ShuffleQuads<2, 3, 6, 7>(high01, high23, kAll);
+    V low01, low23, high01, high23;
+    ShuffleQuads<0, 4, 1, 5>(m[0], m[1], kAll, low01);
+    ShuffleQuads<0, 4, 1, 5>(m[2], m[3], kAll, low23);
+    ShuffleQuads<2, 6, 3, 7>(m[0], m[1], kAll, high01);
+    ShuffleQuads<2, 6, 3, 7>(m[2], m[3], kAll, high23);
+    ShuffleQuads<0, 1, 4, 5>(low01, low23, kAll, out[0]);
+    ShuffleQuads<2, 3, 6, 7>(low01, low23, kAll, out[1]);
+    ShuffleQuads<0, 1, 4, 5>(high01, high23, kAll, out[2]);
+    ShuffleQuads<2, 3, 6, 7>(high01, high23, kAll, out[3]);
   }
 
-  static V Row(const uint8_t* const* data, int offset) {
+  // 16 bytes of every fourth message. By reference, as vectors wider than the target's own cannot
+  // be returned without a word on ABIs.
+  static void LoadRow(const uint8_t* const* data, int offset, V& row) {
     Quad quads[kWords / 4];
     HOLDFAST_UNROLL
     for (int j = 0; j < kWords / 4; ++j) std::memcpy(&quads[j], data[4 * j] + offset, 16);
     if constexpr (kWords == 4) {
-      return quads[0];
+      row = quads[0];
     } else if constexpr (kWords == 8) {
-      return __builtin_shufflevector(quads[0], quads[1], 0, 1, 2, 3, 4, 5, 6, 7);
+      row = __builtin_shufflevector(quads[0], quads[1], 0, 1, 2, 3, 4, 5, 6, 7);
     } else {
       using Half = typename WordVector<8>::Type;
       const Half low = __builtin_shufflevector(quads[0], quads[1], 0, 1, 2, 3, 4, 5, 6, 7);
       const Half high = __builtin_shufflevector(quads[2], quads[3], 0, 1, 2, 3, 4, 5, 6, 7);
-      return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
-                                     15);
+      row =
+          __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     }
   }
 

@@ -141,9 +141,13 @@ class SegmentDamageTest(DamageCase):
             if without_index:
                 for node in self.v.node_dirs:
                     shutil.rmtree(os.path.join(node, "index"))
-            lost = self.users_of(record)
+            users = self.users_of(record)
+            # With only its header damaged a record still reads through the index: its objects are
+            # named as damaged, and restore; a rebuilt index does not find it any more.
+            reads = record.offset + where < record.payload_offset and not without_index
+            lost, damaged = (set(), users) if reads else (users, set())
             self.assertEqual(self.v.ls(), self.shared.listing, "names come from the catalogue")
-            self.verify_finds(lost=lost)
+            self.verify_finds(lost=lost, damaged=damaged)
             self.check_everything_restores(lost)
             result = self.v.fsck(expect=harness.INTEGRITY)
             self.assertTrue(result.json_of("finding"), str(result))
@@ -249,7 +253,6 @@ class SegmentDamageTest(DamageCase):
                     flip(target, offset)
                     if without_index:
                         shutil.rmtree(os.path.join(self.v.node_dirs[0], "index"))
-                    self.v.fsck(expect=harness.INTEGRITY)
                     self.verify_finds(lost=lost)
                     self.check_everything_restores(lost)
 

@@ -202,7 +202,10 @@ void SimRig::RunFor(int64_t nanos) {
   sim.RunUntil([&] { return due; });
 }
 
-void SimRig::WipeIndex() { kv.Wipe(); }
+void SimRig::WipeIndex() {
+  kv.Wipe();
+  index_exists = false;
+}
 
 void SimRig::Kill() {
   node_.reset();

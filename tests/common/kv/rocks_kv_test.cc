@@ -393,6 +393,12 @@ TEST_F(Damage, FilesCutOff) {
   ExpectOnly(Cut(Only("MANIFEST"), 150), {all()});
 }
 
+TEST_F(Damage, ManifestCutAfterACleanClose) {
+  WriteBatches(*MustOpen(dir_), 5, 30);
+  stdfs::copy(dir_, image_);
+  ExpectOnly(Cut(Only("MANIFEST"), 150), {all()});
+}
+
 // A log that was cut off in one crash must not look like damage once there is a newer one.
 TEST_F(Damage, CrashAfterCrash) {
   for (int round = 0; round < 5; ++round) {
