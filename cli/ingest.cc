@@ -130,7 +130,9 @@ int RunIngest(const Globals& globals, const IngestArgs& args) {
     return absl::IsInvalidArgument(source.status()) ? kExitUsage : kExitSomeSourcesFailed;
   }
   kernels::EngineOptions engine_options = vault->vault().engine_options();
-  auto engine = kernels::MakePortableEngine(engine_options);
+  std::string why_not;
+  auto engine = kernels::MakeCpuEngine(engine_options, &why_not);
+  if (!engine) return Fail(why_not, kExitUsage);
   if (!kernels::KnownAnswerTest(*engine, engine_options)) {
     return Fail("this machine computes digests wrongly (known-answer test failed): not ingesting",
                 kExitFailed);

@@ -182,6 +182,7 @@ int64_t CpuNanos() {
 // (RocksDB's threads and the fake node included). HOLDFAST_BENCH_DIR says where.
 TEST_F(RocksTest, DISABLED_Rate) {
   if (const char* where = std::getenv("HOLDFAST_BENCH_DIR")) dir = std::string(where) + "/rate";
+  std::filesystem::remove_all(dir);
   std::filesystem::create_directories(dir);
   ASSERT_TRUE(Open(true).ok());
   SessionId session = OpenSession();
@@ -192,7 +193,8 @@ TEST_F(RocksTest, DISABLED_Rate) {
     for (int i = 0; i < kBatches; ++i) {
       proto::CommitRequest request = MakeCommit(session, i * kObjects, kObjects);
       const int64_t begin = SystemClock().MonotonicNanos(), cpu_begin = CpuNanos();
-      ASSERT_TRUE(Rpc<proto::CommitReply>(rpc::kCommit, request).ok());
+      auto reply = Rpc<proto::CommitReply>(rpc::kCommit, request);
+      ASSERT_TRUE(reply.ok()) << reply.status();
       nanos += SystemClock().MonotonicNanos() - begin;
       cpu += CpuNanos() - cpu_begin;
       bytes += request.ByteSizeLong();
