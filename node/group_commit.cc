@@ -108,7 +108,10 @@ void GroupCommit::Start() {
   if (queue_.empty()) {
     if (!close_done_) return;
     return RunOnLog([this] { return log_.Close(); },
-                    [this](Status status) { std::exchange(close_done_, nullptr)(status); });
+                    [this](Status status) {
+                      closed_ = true;
+                      std::exchange(close_done_, nullptr)(status);
+                    });
   }
   CommitPtr commit = queue_.front();
   const bool due = commit->due || close_done_ || queue_.size() > 1 ||
@@ -132,7 +135,8 @@ void GroupCommit::RunOnLog(std::function<Status()> work, std::function<void(Stat
       if (self->stopped_) return;
       self->log_busy_ = false;
       then(status);
-      self->Start();
+      // After a close the owner may be gone already.
+      if (!self->closed_) self->Start();
     });
   });
 }
@@ -174,7 +178,8 @@ void GroupCommit::Forget(const CommitPtr& commit, const std::vector<RecordId>& i
 // The superblock vouches for the last batch when no later batch does.
 void GroupCommit::SyncWhenIdle() {
   env_.loop.PostAfter(options_.idle_sync_nanos, [self = shared_from_this(), at = written_count_] {
-    if (self->stopped_ || self->written_count_ != at || self->log_busy_) return;
+    if (self->closed_ || self->stopped_) return;
+    if (self->written_count_ != at || self->log_busy_) return;
     // A failure is made good by the next one, or by Close, which tells.
     self->RunOnLog([log = &self->log_] { return log->SyncSuperblock(); }, [](const Status&) {});
   });

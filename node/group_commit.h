@@ -6,6 +6,7 @@
 // for the same id wait for that batch instead of writing again.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -87,7 +88,8 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   std::deque<CommitPtr> queue_;  // The first is being written while writing_.
   bool writing_ = false;         // The first of the queue is with the log.
   bool log_busy_ = false;        // An io task uses the log.
-  bool stopped_ = false;
+  bool closed_ = false;          // The last thing the Loop sets.
+  std::atomic<bool> stopped_ = false;
   uint64_t written_count_ = 0;
   std::function<void(Status)> close_done_;
   std::vector<AlignedBuffer> spare_buffers_;

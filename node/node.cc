@@ -62,9 +62,10 @@ Node::Impl::Impl(const NodeOptions& options, const NodeEnv& env, Recovered recov
       findings_(std::move(recovered.findings)) {}
 
 void Node::Impl::Start() {
-  commits_ = std::make_shared<GroupCommit>(
-      options_, env_, std::move(log_start_),
-      [this](const Batch& batch, const Log::Written& written) { return OnWritten(batch, written); });
+  auto on_written = [this](const Batch& batch, const Log::Written& written) {
+    return OnWritten(batch, written);
+  };
+  commits_ = std::make_shared<GroupCommit>(options_, env_, std::move(log_start_), on_written);
   if (recovered_quarantine_.empty()) return;
   env_.loop.Post([self = shared_from_this()] {
     if (self->stopped_ || self->closed_) return;

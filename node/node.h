@@ -60,7 +60,8 @@ class Node : public Service {
   // kPermissionDenied: it belongs to another vault or node (foreign disk), named.
   // Damage inside segments does not fail Open: it is in findings() and answers.
   static StatusOr<std::unique_ptr<Node>> Open(const NodeOptions& options, const NodeEnv& env);
-  // Waits for nothing: call Close on the Loop first for a clean shutdown.
+  // Waits for nothing: call Close on the Loop first for a clean shutdown. On the Loop, or on any
+  // thread once Close's `done` has run.
   ~Node() override;
 
   void Handle(RpcMessage request, ReplyFn reply) override;

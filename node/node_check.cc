@@ -80,8 +80,8 @@ void Node::Impl::CheckTally(const std::shared_ptr<Check>& c) {
         if (!tally->status.ok()) {
           (void)IndexError(tally->status);
           c->Add(make_.OfDisk(Finding::CORRUPT,
-                              absl::StrCat("the index is damaged; it will be built anew at the next "
-                                           "start (", tally->status.message(), ")")));
+                              absl::StrCat("the index is damaged; the next start builds it anew (",
+                                           tally->status.message(), ")")));
         }
         for (const auto& [number, count] : tally->entries) {
           if (segments_.contains(number)) continue;

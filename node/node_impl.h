@@ -1,7 +1,9 @@
-// The node's service, split by request: node.cc (start, stop, small requests), node_put.cc (pin and
-// put), node_get.cc (get, quarantine, commits), node_check.cc. Runs on the Loop; what blocks goes to
-// io and comes back by Post. Callbacks hold the Impl; after Stop they do nothing.
+// The node's service, split by request: node.cc (start, stop, small requests), node_put.cc (pin
+// and put), node_get.cc (get, quarantine, commits), node_check.cc. Runs on the Loop; what blocks
+// goes to io and comes back by Post. Callbacks hold the Impl; after Stop they do nothing.
 #pragma once
+
+#include <atomic>
 
 #include "absl/container/flat_hash_map.h"
 #include "common/rpc/methods.h"
@@ -101,7 +103,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   bool marked_damaged_ = false;
   bool flushing_ = false;
   bool closed_ = false;
-  bool stopped_ = false;
+  std::atomic<bool> stopped_ = false;  // The owner may let go on any thread.
   uint64_t unflushed_bytes_ = 0;
   std::shared_ptr<EntryTally> tally_;  // Of the check pass under way.
 };

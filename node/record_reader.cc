@@ -18,7 +18,8 @@ uint64_t PayloadEnd(const RecordRead& read) { return PayloadBegin(read) + read.e
 // Reads of one segment, in order of offset.
 using Group = std::span<RecordRead*>;
 
-void Check(RecordRead& read, Bytes payload, const std::shared_ptr<AlignedBuffer>& owner, bool keep) {
+void Check(RecordRead& read, Bytes payload, const std::shared_ptr<AlignedBuffer>& owner,
+           bool keep) {
   const bool good = payload.size() == read.entry.length &&
                     ChecksumOf(payload) == read.entry.checksum;
   read.result = good ? RecordRead::Result::kGood : RecordRead::Result::kBad;

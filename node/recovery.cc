@@ -47,7 +47,8 @@ Status CheckCheckpoint(const NodeOptions& options, const NodeEnv& env, const Seg
   if (!file.ok()) return absl::OkStatus();
   Window window(**file, limit, kBlockSize);
   const uint64_t end = checkpoint.last_batch + kBatchHeaderSize;
-  if (window.AllZero(checkpoint.last_batch, end) && !window.Unreadable(checkpoint.last_batch, end)) {
+  const bool zero = window.AllZero(checkpoint.last_batch, end);
+  if (zero && !window.Unreadable(checkpoint.last_batch, end)) {
     return absl::DataLossError("it knows more than the log has");
   }
   return absl::OkStatus();

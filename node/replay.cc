@@ -91,9 +91,12 @@ class Replayer {
     return synced;
   }
 
-  // What a killed process wrote may be readable and yet not durable: make it so before it counts.
+  // What a killed process wrote, the segment's name and header too, may be readable and yet not
+  // durable: make it so before it counts.
   Status SyncKept(const SegmentInfo& info, const SegmentScan& scan, uint64_t synced) {
-    if (scan.records.empty() || scan.records.back().header.lsn <= synced) return absl::OkStatus();
+    const bool header_synced = synced > 0 || superblock_.synced_segment == info.id;
+    const bool records_synced = scan.records.empty() || scan.records.back().header.lsn <= synced;
+    if (header_synced && records_synced) return absl::OkStatus();
     OpenOptions open;
     open.write = true;
     const std::string path = SegmentPath(options_.dir, info.number);
@@ -248,16 +251,17 @@ bool IsUnwritten(const ScannedGap& gap) {
 }
 
 std::string DescribeGap(const ScannedGap& gap) {
-  if (gap.unreadable) return absl::StrCat("the disk cannot read all of ", gap.end - gap.begin, " bytes");
-  const char* what = gap.zeros ? " bytes of zeros" : " bytes that are no record";
-  if (gap.last_lsn == ScannedGap::kOpenEnd) {
-    return absl::StrCat(gap.end - gap.begin, what, "; the records from ", gap.first_lsn, " on are gone");
-  }
+  const uint64_t bytes = gap.end - gap.begin;
+  if (gap.unreadable) return absl::StrCat("the disk cannot read all of ", bytes, " bytes");
   if (gap.last_lsn < gap.first_lsn) {
-    return absl::StrCat("a batch header or padding of ", gap.end - gap.begin,
+    return absl::StrCat("a batch header or padding of ", bytes,
                         " bytes is damaged; the records around it are whole");
   }
-  return absl::StrCat(gap.end - gap.begin, what, "; records ", gap.first_lsn, " to ", gap.last_lsn,
+  const char* what = gap.zeros ? " bytes of zeros" : " bytes that are no record";
+  if (gap.last_lsn == ScannedGap::kOpenEnd) {
+    return absl::StrCat(bytes, what, "; the records from ", gap.first_lsn, " on are gone");
+  }
+  return absl::StrCat(bytes, what, "; records ", gap.first_lsn, " to ", gap.last_lsn,
                       " of the segment are gone");
 }
 

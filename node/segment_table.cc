@@ -236,7 +236,9 @@ std::vector<Finding> CheckSegmentFile(Fs& fs, const std::string& dir, const Find
   } else {
     std::string foreign = Foreignness(*header, options.vault, options.node, info.number);
     if (foreign.empty() && header->segment != info.id) foreign = "is another segment";
-    if (!foreign.empty()) findings.push_back(make.OfSegment(Finding::FOREIGN, info.number, foreign));
+    if (!foreign.empty()) {
+      findings.push_back(make.OfSegment(Finding::FOREIGN, info.number, foreign));
+    }
   }
   if (now.readable() && now.file_bytes < info.end) {
     findings.push_back(CutShort(make, info.number, now.file_bytes, info.end));

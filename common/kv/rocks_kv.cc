@@ -1,10 +1,12 @@
 #include "common/kv/rocks_kv.h"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 
 #include "absl/strings/str_cat.h"
 #include "common/io/fs.h"
+#include "common/kv/batch_mark.h"
 #include "common/kv/encrypted_env.h"
 #include "common/kv/log_check.h"
 #include "common/kv/rocks_status.h"
@@ -14,6 +16,7 @@
 #include "rocksdb/db.h"
 #include "rocksdb/file_checksum.h"
 #include "rocksdb/filter_policy.h"
+#include "rocksdb/listener.h"
 #include "rocksdb/merge_operator.h"
 #include "rocksdb/table.h"
 
@@ -72,6 +75,21 @@ class NoLog : public rocksdb::Logger {
   void Logv(const char*, va_list) override {}
 };
 
+// Raises the mark when a table was written, since RocksDB then deletes the log with the same rows.
+class MarkAfterFlush : public rocksdb::EventListener {
+ public:
+  MarkAfterFlush(BatchMark& mark, const std::atomic<uint64_t>& durable)
+      : mark_(mark), durable_(durable) {}
+  void OnFlushCompleted(rocksdb::DB*, const rocksdb::FlushJobInfo&) override {
+    // A mark that stays low is still true.
+    (void)mark_.Raise(durable_);
+  }
+
+ private:
+  BatchMark& mark_;
+  const std::atomic<uint64_t>& durable_;
+};
+
 rocksdb::Slice SliceOf(std::string_view s) { return {s.data(), s.size()}; }
 
 rocksdb::BlockBasedTableOptions TableOptionsOf(const RocksKvOptions& o) {
@@ -122,24 +140,30 @@ class RocksKv : public Kv {
       mac_ = std::make_unique<RowMac>(*options_.encryption_key);
     }
     upper_bound_ = SliceOf(kKvReservedPrefix);
+    mark_ = std::make_unique<BatchMark>(env(), dir_);
   }
 
   ~RocksKv() override {
     if (!db_) return;
     // What is in a checksummed file needs no WAL, whose last record may be damaged unnoticed.
-    if (unflushed_) (void)db_->Flush(rocksdb::FlushOptions());
+    if (unflushed_ && db_->Flush(rocksdb::FlushOptions()).ok()) (void)mark_->Raise(batches_);
     (void)db_->Close();
   }
 
   // `exists`: the directory holds a database already.
   Status Open(bool exists) {
     if (exists) RETURN_IF_ERROR(CheckUntouched());
+    rocksdb::Options options = OptionsOf(options_, !exists, &env());
+    if (options_.wal) options.listeners = {std::make_shared<MarkAfterFlush>(*mark_, durable_)};
     rocksdb::DB* db = nullptr;
-    rocksdb::Status opened = rocksdb::DB::Open(OptionsOf(options_, !exists, &env()), dir_, &db);
+    rocksdb::Status opened = rocksdb::DB::Open(options, dir_, &db);
     db_.reset(db);
     RETURN_IF_ERROR(FromRocksOpen(opened, dir_));
     RETURN_IF_ERROR(RemoveLeftovers());
-    return CheckBatches(*db_, &batches_);
+    ASSIGN_OR_RETURN(batches_, CountBatches(*db_));
+    // What was recovered is in tables by now. There is a mark before there is a first row.
+    durable_ = batches_;
+    return mark_->Raise(batches_);
   }
 
   StatusOr<std::optional<std::string>> Get(std::string_view key) override {
@@ -190,12 +214,16 @@ class RocksKv : public Kv {
     RETURN_IF_ERROR(FromRocks(db_->Write(how, &rows), dir_));
     batches_++;
     unflushed_ = true;
+    if (sync) durable_ = batches_;
     return absl::OkStatus();
   }
 
   Status Flush() override {
-    if (options_.wal) return FromRocks(db_->FlushWAL(true), dir_);
-    return FromRocks(db_->Flush(rocksdb::FlushOptions()), dir_);
+    std::lock_guard lock(write_mutex_);
+    RETURN_IF_ERROR(
+        FromRocks(options_.wal ? db_->FlushWAL(true) : db_->Flush(rocksdb::FlushOptions()), dir_));
+    durable_ = batches_;
+    return options_.wal ? absl::OkStatus() : mark_->Raise(batches_);
   }
 
   Status Scan(std::string_view start, std::string_view end,
@@ -246,8 +274,8 @@ class RocksKv : public Kv {
         rocksdb::DB::OpenForReadOnly(OptionsOf(options_, false, &env()), dir_, &db);
     std::unique_ptr<rocksdb::DB> owner(db);
     RETURN_IF_ERROR(FromRocksOpen(opened, dir_));
-    uint64_t batches = 0, bytes = 0;
-    RETURN_IF_ERROR(CheckBatches(*db, &batches));
+    RETURN_IF_ERROR(CheckMark(*db));
+    uint64_t bytes = 0;
     if (!db->GetIntProperty(rocksdb::DB::Properties::kLiveSstFilesSize, &bytes) ||
         bytes >= kVerifyAtOpenBytes) {
       return absl::OkStatus();
@@ -287,19 +315,29 @@ class RocksKv : public Kv {
     return fs.SyncDir(dir_);
   }
 
-  // Sets `batches` to the number written ever.
-  Status CheckBatches(rocksdb::DB& db, uint64_t* batches) const {
+  // The number of batches written ever.
+  StatusOr<uint64_t> CountBatches(rocksdb::DB& db) const {
     std::string row;
     rocksdb::Status s = db.Get(ReadOptions(), SliceOf(kBatchCountKey), &row);
-    if (s.IsNotFound()) return absl::OkStatus();  // A new database.
+    if (s.IsNotFound()) return 0;
     RETURN_IF_ERROR(FromRocks(s, dir_));
     BatchCount c;
-    if (!Decode(row, c) || c.last != c.count) {
-      return absl::DataLossError(absl::StrCat(dir_, ": damaged: of ", c.last,
-                                              " batches written only ", c.count, " are there"));
-    }
-    *batches = c.last;
-    return absl::OkStatus();
+    if (!Decode(row, c) || c.last != c.count) return Missing(c.last, c.count);
+    return c.last;
+  }
+
+  Status CheckMark(rocksdb::DB& db) {
+    ASSIGN_OR_RETURN(uint64_t there, CountBatches(db));
+    ASSIGN_OR_RETURN(std::optional<uint64_t> mark, mark_->Load());
+    if (mark && *mark > there) return Missing(*mark, there);
+    if (mark || there == 0) return absl::OkStatus();
+    return absl::DataLossError(
+        absl::StrCat(dir_, ": damaged: the file ", kBatchMarkFile, " is gone"));
+  }
+
+  Status Missing(uint64_t written, uint64_t there) const {
+    return absl::DataLossError(absl::StrCat(dir_, ": damaged: of ", written,
+                                            " batches written only ", there, " are there"));
   }
 
   Status WrongMac(std::string_view key) const {
@@ -336,7 +374,9 @@ class RocksKv : public Kv {
   rocksdb::Slice upper_bound_;
   std::unique_ptr<rocksdb::Env> env_;  // Null: RocksDB's own. Outlives db_.
   std::unique_ptr<RowMac> mac_;
-  std::unique_ptr<rocksdb::DB> db_;
+  std::unique_ptr<BatchMark> mark_;
+  std::atomic<uint64_t> durable_ = 0;  // Batches that no crash takes.
+  std::unique_ptr<rocksdb::DB> db_;    // Its threads use what is above.
   std::mutex write_mutex_;
   uint64_t batches_ = 0;  // Written ever; guarded by write_mutex_.
   bool unflushed_ = false;
@@ -357,7 +397,7 @@ StatusOr<DirState> Look(const std::string& dir) {
     state.current |= name == "CURRENT";
     // The first MANIFEST is there before CURRENT is: alone it is a creation that did not finish.
     state.evidence |= (name.starts_with("MANIFEST-") && name != "MANIFEST-000001") ||
-                      name.ends_with(".sst") || name.ends_with(".log");
+                      name.ends_with(".sst") || name.ends_with(".log") || name == kBatchMarkFile;
   }
   return state;
 }

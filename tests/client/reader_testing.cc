@@ -179,6 +179,7 @@ TestVault::TestVault(const TestVaultOptions& options)
   loops_.push_back(NewThreadLoop("coordinator"));
   transport_->Attach(kCoordinatorAddress, coordinator_, *loops_.back());
   vault_ = VaultWith(key_);
+  engine_ = kernels::MakePortableEngine(vault_->engine_options());
 }
 
 TestVault::~TestVault() {
@@ -213,15 +214,21 @@ void TestVault::StoreParts(ClearManifest& clear, const AeadKey& object_key,
   clear.chunks.clear();
 }
 
-ClearManifest TestVault::Store(const TestObject& object) {
-  const DomainKeys keys(key_.k_dedup);
+TestVault::SessionKey TestVault::NewSessionKey() {
+  SessionKey session{.id = SecureRng().NewId<SealingKeyId>()};
+  SecureRng().Fill(session.key);
+  coordinator_.sealing_keys[ToString(session.id.bytes())] =
+      ToString(*SealSealingKey(key_.domain_public_key, key_.domain, session.id, session.key));
+  return session;
+}
+
+ClearManifest TestVault::Store(const TestObject& object, const SessionKey& session) {
+  const DomainKeys& keys = vault_->domain_keys();
   kernels::DigestState state;
   state.Reset();
   kernels::Batch batch;
   batch.messages.push_back({.data = AsBytes(object.content), .last = true, .state = &state});
-  kernels::MakePortableEngine(vault_->engine_options())->Submit(batch, [](kernels::Status s) {
-    assert(s == kernels::Status::kOk);
-  });
+  engine_->Submit(batch, [](kernels::Status s) { assert(s == kernels::Status::kOk); });
   const kernels::Message& cut = batch.messages[0];
 
   ClearManifest clear{.name = object.name, .type = object.type};
@@ -254,21 +261,18 @@ ClearManifest TestVault::Store(const TestObject& object) {
     infos.push_back({h, chunk.length});
     Put(id, std::move(stored));
   }
-  AeadKey object_key, sealing_key;
+  AeadKey object_key;
   AeadNonce nonce;
   SecureRng().Fill(object_key);
-  SecureRng().Fill(sealing_key);
   SecureRng().Fill(nonce);
   if (infos.size() > kChunksPerPart) {
     StoreParts(clear, object_key, infos);
   } else {
     sealed.chunks = infos;
   }
-  clear.sealing_key = SecureRng().NewId<SealingKeyId>();
-  clear.wrapped_key = WrapObjectKey(sealing_key, nonce, key_.domain, clear.version, object_key);
+  clear.sealing_key = session.id;
+  clear.wrapped_key = WrapObjectKey(session.key, nonce, key_.domain, clear.version, object_key);
   clear.sealed = SealManifest(object_key, key_.domain, clear.version, sealed, nonce);
-  coordinator_.sealing_keys[ToString(clear.sealing_key.bytes())] = ToString(
-      *SealSealingKey(key_.domain_public_key, key_.domain, clear.sealing_key, sealing_key));
   return clear;
 }
 
@@ -279,9 +283,10 @@ void TestVault::Commit(const std::string& collection, const std::vector<TestObje
   signature.signer_public_key = ToBuffer(signer->signing_key.public_key);
   signature.certificate = signer->certificate;
   ++commits_;
+  const SessionKey session = NewSessionKey();
   for (const TestObject& object : objects) {
     ObjectRow row;
-    row.manifest = EncodeClearManifest(Store(object));
+    row.manifest = EncodeClearManifest(Store(object, session));
     row.commit_number = commits_;
     row.leaf_index = static_cast<uint32_t>(signature.leaves.size());
     std::vector<ObjectRow>& versions = coordinator_.collections[collection][object.name];

@@ -98,7 +98,12 @@ class TestVault {
   }
 
  private:
-  ClearManifest Store(const TestObject& object);
+  struct SessionKey {
+    SealingKeyId id;
+    AeadKey key{};
+  };
+  SessionKey NewSessionKey();
+  ClearManifest Store(const TestObject& object, const SessionKey& session);
   void StoreParts(ClearManifest& clear, const AeadKey& object_key,
                   const std::vector<SealedChunkInfo>& infos);
   void Put(const RecordId& id, Buffer stored);
@@ -110,6 +115,7 @@ class TestVault {
   std::vector<std::unique_ptr<FakeNode>> nodes_;
   FakeCoordinator coordinator_;
   std::unique_ptr<Vault> vault_;
+  std::unique_ptr<kernels::Engine> engine_;
   uint64_t commits_ = 0;
 };
 

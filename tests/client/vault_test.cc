@@ -128,7 +128,8 @@ TEST(VaultTest, RefusesAnAlteredLeaf) {
 
 TEST(VaultTest, RefusesALostOrForgedSealingKey) {
   TestVault t;
-  t.Commit("case", {{.name = "a", .content = "1"}, {.name = "b", .content = "2"}});
+  t.Commit("case", {{.name = "a", .content = "1"}});
+  t.Commit("case", {{.name = "b", .content = "2"}});
   auto& keys = t.coordinator().sealing_keys;
   std::swap(keys.begin()->second, std::next(keys.begin())->second);
   EXPECT_TRUE(absl::IsDataLoss(OpenStatus(t.vault(), "a")));

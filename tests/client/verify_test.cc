@@ -111,13 +111,13 @@ TEST_P(VerifyTest, EveryObjectThatSharesADamagedChunkIsNamed) {
 TEST_P(VerifyTest, EqualVersionsAreReadOnce) {
   TestVault t;
   std::vector<testing::TestObject> objects;
-  for (int i = 0; i < 6000; ++i) {
-    objects.push_back({.name = "o" + std::to_string(i), .content = RandomBytes(7, 10'000)});
+  for (int i = 0; i < 5000; ++i) {
+    objects.push_back({.name = "o" + std::to_string(i), .content = RandomBytes(7, 5'000)});
   }
   t.Commit("case", objects);
   const VerifySummary s = Run(t);
-  EXPECT_EQ(s.bytes, 6000u * 10'000);
-  EXPECT_LT(t.node(0).gets, 5000u);
+  EXPECT_EQ(s.bytes, 5000u * 5'000);
+  EXPECT_LT(t.node(0).gets, 4500u);
 }
 
 TEST_P(VerifyTest, ReplicasThatDifferAreDamageEvenIfBothOpen) {

@@ -21,8 +21,8 @@ from harness import BLOCK, FULL, KIND_CHUNK, KIND_COMMIT, KIND_PART, MIB, Holdfa
 HEADER_OFFSETS = [0, 4, 5, 6, 12, 16, 24, 40, 88, 119, 120, 137, 143]
 
 
-def make_sources(base):
-    """Three trees, each a commit of its own; "s2/long" has manifest parts but is nearly all hole."""
+def make_sources(base, with_long):
+    """Three trees, each a commit of its own; "s2/long" has manifest parts, and is nearly all hole."""
     rng = random.Random(harness.SEED)
     for tree in ("s1", "s2", "s3"):
         os.makedirs(os.path.join(base, tree, "sub"))
@@ -32,10 +32,11 @@ def make_sources(base):
         text = b" ".join(str(rng.random()).encode() for _ in range(30_000))
         write_file(os.path.join(base, tree, "sub/text"), text)
         os.symlink("medium", os.path.join(base, tree, "sub/link"))
-    with open(os.path.join(base, "s2/long"), "wb") as file:
-        file.truncate(300 * MIB)  # Over 1,024 chunks of 256 KiB.
-        file.seek(100 * MIB)
-        file.write(rng.randbytes(150_000))
+    if with_long:
+        with open(os.path.join(base, "s2/long"), "wb") as file:
+            file.truncate(300 * MIB)  # Over 1,024 chunks of 256 KiB.
+            file.seek(100 * MIB)
+            file.write(rng.randbytes(150_000))
     return ["s1", "s2", "s3"]
 
 
@@ -43,6 +44,7 @@ class DamageCase(HoldfastTest):
     """A vault made once per class; each test begins with its files as they were."""
 
     NODES = ()
+    WITH_LONG = False
 
     @classmethod
     def setUpClass(cls):
@@ -69,7 +71,7 @@ class DamageCase(HoldfastTest):
         shared = type("Shared", (), {})()
         shared.base = tempfile.mkdtemp(prefix="holdfast-e2e.")
         shared.source = os.path.join(shared.base, "source")
-        trees = make_sources(shared.source)
+        trees = make_sources(shared.source, self.WITH_LONG)
         home = os.path.join(shared.base, "v")
         os.mkdir(home)
         shared.vault = harness.Vault(self, home, nodes=self.NODES,
@@ -130,9 +132,6 @@ class DamageCase(HoldfastTest):
         self.assertGreaterEqual(len(result.error_lines), 1)
         return result
 
-
-class SegmentDamageTest(DamageCase):
-
     def sample(self, kind, count):
         records = self.v.records(kind)
         self.assertTrue(records, f"no record of kind {kind} in the segments")
@@ -159,15 +158,18 @@ class SegmentDamageTest(DamageCase):
                 result = self.v.run("cat", b"c/" + name, expect=harness.INTEGRITY)
                 self.assert_one_error_line(result, name.decode())
 
+
+class SegmentDamageTest(DamageCase):
+
     def test_payloads(self):
-        for kind in (KIND_CHUNK, KIND_PART, KIND_COMMIT):
+        for kind in (KIND_CHUNK, KIND_COMMIT):
             for record in self.sample(kind, 12 if FULL else 2):
                 where = self.seed.choice([0, record.length // 2, record.length - 1,
                                           self.seed.randrange(record.length)])
                 self.try_record(record, harness.RECORD_HEADER + where, self.seed.random() < 0.5)
 
     def test_headers(self):
-        for kind in (KIND_CHUNK, KIND_PART, KIND_COMMIT):
+        for kind in (KIND_CHUNK, KIND_COMMIT):
             for where in HEADER_OFFSETS if FULL else self.seed.sample(HEADER_OFFSETS, 3):
                 (record,) = self.sample(kind, 1)
                 self.try_record(record, where, self.seed.random() < 0.5)
@@ -392,8 +394,10 @@ class TwoDiskDamageTest(DamageCase):
 
     NODES = ("disk-a", "disk-b")
 
+    KINDS = (KIND_CHUNK, KIND_COMMIT)
+
     def test_one_copy_damaged(self):
-        for kind in (KIND_CHUNK, KIND_PART, KIND_COMMIT):
+        for kind in self.KINDS:
             for in_header in (False, True):
                 with self.subTest(kind=kind, in_header=in_header):
                     self.fresh()
@@ -445,6 +449,33 @@ class TwoDiskDamageTest(DamageCase):
         self.v.fsck("--rebuild-catalogue")
         self.assertEqual(self.shared.listing, self.v.ls())
         self.check_everything_restores()
+
+
+class LongManifestTest(DamageCase):
+    """An object of so many chunks that its list lies on the nodes, in manifest parts."""
+
+    WITH_LONG = True
+
+    def test_manifest_parts(self):
+        (record,) = self.sample(KIND_PART, 1)
+        where = self.seed.randrange(record.length)
+        self.try_record(record, harness.RECORD_HEADER + where, self.seed.random() < 0.5)
+        (record,) = self.sample(KIND_PART, 1)
+        self.try_record(record, self.seed.choice(HEADER_OFFSETS), self.seed.random() < 0.5)
+
+    def test_rebuild(self):
+        shutil.rmtree(os.path.join(self.v.dir, "catalogue"))
+        self.v.fsck("--rebuild-catalogue")
+        self.check_everything_restores()
+        self.v.fsck()
+
+
+class LongManifestTwoDiskTest(DamageCase):
+
+    NODES = ("disk-a", "disk-b")
+    WITH_LONG = True
+    KINDS = (KIND_PART,)
+    test_one_copy_damaged = TwoDiskDamageTest.test_one_copy_damaged
 
 
 class CatalogueDamageTest(DamageCase):

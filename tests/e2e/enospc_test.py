@@ -38,7 +38,7 @@ class FullDiskTest(HoldfastTest):
             write_file(os.path.join(source, f"file{i:03}"), random_bytes(MIB, harness.SEED + i))
         result = vault.ingest(source, expect={harness.FAILED, harness.SOME_FAILED})
         self.assertTrue(result.error_lines, str(result))
-        self.assertIn("space", result.err.decode().lower())
+        self.assertRegex(result.err.decode().lower(), "space|full")
         if result.code == harness.FAILED:
             self.assert_one_error_line(result)
         acknowledged = [o for o in result.json_of("object")]
@@ -96,7 +96,7 @@ class FullDiskTest(HoldfastTest):
             vault.ingest(source)
             result = vault.restore(os.path.join(self.mount, "out"),
                                    expect={harness.FAILED, harness.SOME_FAILED})
-            self.assertIn("space", result.err.decode().lower())
+            self.assertRegex(result.err.decode().lower(), "space|full")
             # What is there under a name is whole.
             for top, _, names in os.walk(os.path.join(self.mount, "out")):
                 for name in names:
