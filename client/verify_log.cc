@@ -1,5 +1,7 @@
 #include "client/verify_log.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/rpc/methods.h"
 
@@ -23,13 +25,37 @@ StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node,
   return ParseHead<proto::NodeCheckSegmentReply>(*reply);
 }
 
+// What the node's recovery met at this open; a log that has recovered does not show it again.
+Status TakeRecoveryFindings(Vault& vault, uint32_t node, LogFindings& found) {
+  ASSIGN_OR_RETURN(const RpcMessage reply,
+                   CallAndWait(vault.transport(), NodeAddress(node),
+                               MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest()),
+                               kTimeoutNanos));
+  ASSIGN_OR_RETURN(proto::NodeStatusReply status, ParseHead<proto::NodeStatusReply>(reply));
+  for (proto::Finding& finding : *status.mutable_findings()) {
+    if (finding.class_() == proto::Finding::NOTE) continue;
+    finding.set_node(node);
+    found.findings.push_back(std::move(finding));
+  }
+  return absl::OkStatus();
+}
+
+bool IsKnown(const std::vector<proto::Finding>& findings, size_t count,
+             const proto::Finding& finding) {
+  return std::any_of(findings.begin(), findings.begin() + static_cast<ptrdiff_t>(count),
+                     [&](const proto::Finding& known) { return known.text() == finding.text(); });
+}
+
 Status CheckLog(Vault& vault, uint32_t node, LogFindings& found) {
+  RETURN_IF_ERROR(TakeRecoveryFindings(vault, node, found));
+  const size_t recovered = found.findings.size();
   size_t listed = 0;
   uint64_t segment = 0;
   do {
     ASSIGN_OR_RETURN(proto::NodeCheckSegmentReply reply, CheckSegment(vault, node, segment));
     for (proto::Finding& finding : *reply.mutable_findings()) {
       if (finding.class_() == proto::Finding::NOTE) continue;
+      if (IsKnown(found.findings, recovered, finding)) continue;
       if (listed++ < kMaxFindings) {
         finding.set_node(node);
         found.findings.push_back(std::move(finding));

@@ -70,7 +70,7 @@ part "set-up" scripts/setup.sh || finish
 part "build release" scripts/build.sh release || finish
 part "unit tests" unit release
 if ((full == 0)); then
-  part "end-to-end tests" e2e 600
+  part "end-to-end tests" e2e 1500
   finish
 fi
 

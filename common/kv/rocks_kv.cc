@@ -307,7 +307,8 @@ class RocksKv : public Kv {
     for (const std::string& name : names) {
       bool old_log = recovered && name.ends_with(".log") &&
                      std::strtoull(name.c_str(), nullptr, 10) < current->LogNumber();
-      if (old_log || name.starts_with("OPTIONS-") || name == "IDENTITY") {
+      bool half_made = name.ends_with(".new");
+      if (old_log || half_made || name.starts_with("OPTIONS-") || name == "IDENTITY") {
         Status removed = fs.Remove(dir_ + "/" + name);
         if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
       }

@@ -37,6 +37,14 @@ class LaneRunner {
     }
   }
 
+ private:
+  struct Lane {
+    LaneJob* job = nullptr;  // Null when idle.
+    int run = 0;             // Which of its runs; how much of that is left is in left_.
+  };
+
+  bool queue_empty() const { return next_ == queue_.size(); }
+
   // Fills the kernel's lanes.
   void Start(const LaneKernel& kernel) {
     kernel_ = &kernel;
@@ -68,8 +76,6 @@ class LaneRunner {
     kernel_->step(Lanes(), blocks);
     Advance(blocks);
   }
-
-  int busy() const { return busy_; }
 
   // How many blocks every busy lane has before its job must be looked at.
   size_t Fewest() const {
@@ -107,14 +113,6 @@ class LaneRunner {
       if (lanes_[lane].job == nullptr) Refill(lane);
     }
   }
-
- private:
-  struct Lane {
-    LaneJob* job = nullptr;  // Null when idle.
-    int run = 0;             // Which of its runs; how much of that is left is in left_.
-  };
-
-  bool queue_empty() const { return next_ == queue_.size(); }
 
   void Sort() { std::ranges::stable_sort(queue_, std::greater<>(), &LaneJob::weight); }
 
@@ -226,27 +224,5 @@ class LaneRunner {
 }  // namespace
 
 void RunLanes(const DigestCode& code, std::span<LaneJob> jobs) { LaneRunner(code, jobs).Run(); }
-
-void RunPairs(const PairKernel& pair, const DigestCode& a, std::span<LaneJob> a_jobs,
-              const DigestCode& b, std::span<LaneJob> b_jobs) {
-  LaneRunner a_runner(a, a_jobs), b_runner(b, b_jobs);
-  a_runner.Start(pair.a);
-  b_runner.Start(pair.b);
-  // With a lane of `a` idle, `b` would no longer come for nothing.
-  while (a_runner.busy() == pair.a.lanes && b_runner.busy() != 0) {
-    const size_t times = std::min(a_runner.Fewest() / pair.ratio, b_runner.Fewest());
-    if (times == 0) {
-      a_runner.Step();
-      continue;
-    }
-    pair.step(a_runner.Lanes(), b_runner.Lanes(), times);
-    a_runner.Advance(times * pair.ratio);
-    b_runner.Advance(times);
-  }
-  a_runner.Park();
-  b_runner.Park();
-  a_runner.Run();
-  b_runner.Run();
-}
 
 }  // namespace holdfast::kernels

@@ -48,19 +48,7 @@ struct DigestCode {
   std::array<LaneKernel, 3> kernels{};  // In any order; those not used have no step.
 };
 
-// Two digests in one loop: each leaves units of the core idle that the other needs.
-struct PairKernel {
-  // Takes `times` * `ratio` blocks in every lane of `a`, and `times` in every lane of `b`.
-  void (*step)(LaneSet& a, LaneSet& b, size_t times) = nullptr;
-  size_t ratio = 1;
-  LaneKernel a, b;  // What to use when only one of them has work.
-};
-
 // Runs the jobs. Their states end up right; their runs are used up.
 void RunLanes(const DigestCode& code, std::span<LaneJob> jobs);
-
-// Runs the jobs of two digests, as far as it goes in pairs.
-void RunPairs(const PairKernel& pair, const DigestCode& a, std::span<LaneJob> a_jobs,
-              const DigestCode& b, std::span<LaneJob> b_jobs);
 
 }  // namespace holdfast::kernels

@@ -2,7 +2,8 @@
 // Run over every backend this build has.
 #include "kernels/engine.h"
 
-#include <atomic>
+#include <cstdlib>
+#include <optional>
 #include <thread>
 
 #include "gtest/gtest.h"
@@ -182,6 +183,125 @@ INSTANTIATE_TEST_SUITE_P(
                       Backend{"Avx512", Make<CpuPath::kAvx512, false, true>},
                       Backend{"Avx512Sha", Make<CpuPath::kAvx512, true, true>}),
     [](const auto& info) { return info.param.name; });
+
+// A batch of whole objects, and what an engine makes of it.
+struct Outcome {
+  std::vector<Message> messages;
+  std::vector<DigestState> states;
+};
+
+Outcome Submit(Engine& engine, const std::vector<Message>& messages) {
+  Outcome outcome{.states = std::vector<DigestState>(messages.size())};
+  Batch batch{messages};
+  for (size_t i = 0; i < messages.size(); ++i) {
+    outcome.states[i].Reset();
+    batch.messages[i].state = &outcome.states[i];
+  }
+  engine.Submit(batch, [](Status status) { EXPECT_EQ(status, Status::kOk); });
+  outcome.messages = std::move(batch.messages);
+  return outcome;
+}
+
+bool Same(const Message& a, const Message& b) {
+  const auto same_chunk = [](const Chunk& x, const Chunk& y) {
+    return x.length == y.length && x.sha256 == y.sha256 && x.poly1305 == y.poly1305;
+  };
+  return a.consumed == b.consumed && std::ranges::equal(a.chunks, b.chunks, same_chunk) &&
+         a.result.sha256 == b.result.sha256 && a.result.sha1 == b.result.sha1 &&
+         a.result.md5 == b.result.md5;
+}
+
+// What an open slice leaves behind. States of objects that ended are void.
+bool SameState(const DigestState& a, const DigestState& b, uint32_t digests) {
+  return a.length == b.length && (!(digests & kSha256) || a.sha256 == b.sha256) &&
+         (!(digests & kSha1) || a.sha1 == b.sha1) && (!(digests & kMd5) || a.md5 == b.md5);
+}
+
+// Ten thousand batches through every path: mostly of small messages, whose ends keep the lanes
+// busy, and now and then one of several chunks, open or ended.
+TEST(AllPathsTest, AgreeOnTenThousandBatches) {
+  const EngineOptions options = testing::TestOptions();
+  std::vector<std::unique_ptr<Engine>> engines;
+  const CpuFeatures cpu = ThisCpu();
+  for (const CpuPath path : {CpuPath::kPortable, CpuPath::kAvx2, CpuPath::kAvx512}) {
+    for (const bool sha : {false, true}) {
+      CpuFeatures features = cpu;
+      features.sha = sha;
+      if (!HasPath(cpu, path) || (sha && !cpu.sha)) continue;
+      engines.push_back(MakeCpuEngine(options, MakeCpuCode(path, features, BestStreamCode())));
+    }
+  }
+  const Bytes random = testing::RandomBytes(1 << 20, 8), paint = testing::Paint(1 << 20);
+  for (uint64_t seed = 0; seed < 10000; ++seed) {
+    std::mt19937_64 rng(seed);
+    const std::span<const uint8_t> pool = rng() % 4 == 0 ? paint : random;
+    std::vector<Message> messages(rng() % 40);
+    const size_t most = std::array{70, 300, 1000, 3000}[rng() % 4];
+    for (Message& message : messages) {
+      const bool open = rng() % 2000 == 0;
+      size_t size = rng() % most;
+      if (rng() % 500 == 0) size = rng() % 500000;
+      if (open) size = options.cut.max_size() + rng() % 100000;
+      message.data = pool.subspan(rng() % (pool.size() - size), size);
+      message.last = !open;
+      message.digests = rng() % 4 == 0 ? rng() % 8 : kAllDigests;
+    }
+    const Outcome want = Submit(*engines[0], messages);
+    for (size_t e = 1; e < engines.size(); ++e) {
+      const Outcome got = Submit(*engines[e], messages);
+      for (size_t i = 0; i < messages.size(); ++i) {
+        ASSERT_TRUE(Same(got.messages[i], want.messages[i])) << engines[e]->name() << " " << seed;
+        ASSERT_TRUE(messages[i].last ||
+                    SameState(got.states[i], want.states[i], messages[i].digests))
+            << engines[e]->name() << " " << seed;
+      }
+    }
+  }
+}
+
+// HOLDFAST_KERNELS, put back at the end.
+class ForcedPathTest : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    before_ ? setenv("HOLDFAST_KERNELS", before_->c_str(), 1) : unsetenv("HOLDFAST_KERNELS");
+  }
+
+  static std::unique_ptr<Engine> Make(const char* path, std::string* why_not) {
+    setenv("HOLDFAST_KERNELS", path, 1);
+    return MakeCpuEngine(testing::TestOptions(), why_not);
+  }
+
+ private:
+  static std::optional<std::string> Get() {
+    const char* value = getenv("HOLDFAST_KERNELS");
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  }
+  const std::optional<std::string> before_ = Get();
+};
+
+TEST_F(ForcedPathTest, TakesThePathOrRefuses) {
+  for (const char* path : {"portable", "avx2", "avx512"}) {
+    std::string why_not;
+    const std::unique_ptr<Engine> engine = Make(path, &why_not);
+    if (HasPath(ThisCpu(), *CpuPathByName(path))) {
+      ASSERT_NE(engine, nullptr) << why_not;
+      EXPECT_TRUE(engine->name().starts_with(path));
+    } else {
+      EXPECT_EQ(engine, nullptr);
+      EXPECT_NE(why_not.find(path), std::string::npos) << why_not;
+    }
+  }
+  std::string why_not;
+  EXPECT_EQ(Make("avx3", &why_not), nullptr);
+  EXPECT_NE(why_not.find("HOLDFAST_KERNELS=avx3"), std::string::npos) << why_not;
+}
+
+TEST_F(ForcedPathTest, TheBestOtherwise) {
+  std::string why_not;
+  const std::unique_ptr<Engine> engine = Make("", &why_not);
+  ASSERT_NE(engine, nullptr) << why_not;
+  EXPECT_EQ(engine->name(), MakeCpuCode(BestPath(ThisCpu()), ThisCpu(), BestStreamCode()).name);
+}
 
 // An engine that gets one thing wrong.
 class WrongEngine final : public Engine {
