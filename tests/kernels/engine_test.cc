@@ -244,7 +244,7 @@ TEST(AllPathsTest, AgreeOnTenThousandBatches) {
       if (open) size = options.cut.max_size() + rng() % 100000;
       message.data = pool.subspan(rng() % (pool.size() - size), size);
       message.last = !open;
-      message.digests = rng() % 4 == 0 ? rng() % 8 : kAllDigests;
+      message.digests = rng() % 4 == 0 ? uint32_t(rng() % 8) : uint32_t{kAllDigests};
     }
     const Outcome want = Submit(*engines[0], messages);
     for (size_t e = 1; e < engines.size(); ++e) {
