@@ -3,12 +3,13 @@
 // Damage never shows as a shorter listing: every live file's bytes are covered by a checksum that
 // Open (WAL, MANIFEST, CURRENT; whole SST files while all of them together are below
 // kVerifyAtOpenBytes) or VerifyAll and reads check; files that RocksDB writes but never reads
-// (OPTIONS, IDENTITY) are not kept. The logs are checked before RocksDB sees them (log_check.h),
-// and batches are counted, so that a lost table between older and newer rows is noticed.
+// (OPTIONS, IDENTITY) are not kept. The logs are checked before RocksDB sees them (log_check.h).
+// Batches are counted, so that a lost table between older and newer rows is noticed, and the number
+// that is durable is kept beside the database (batch_mark.h), so that a lost end is.
 //
-// The one thing that cannot be told from a crash: damage to the length in the last record's header
-// of the WAL drops that last batch, as if it had not been finished. After a clean close the WAL is
-// empty. Damage that keeps a database from opening leaves its tables and logs as they are.
+// The one thing that cannot be told from a crash: damage to the header of the last record of a WAL
+// that was not closed drops that batch, as if it had not been finished. Damage that keeps a
+// database from opening leaves its files as they are.
 #pragma once
 
 #include <array>

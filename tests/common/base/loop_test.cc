@@ -158,10 +158,10 @@ TEST(ThreadPoolTest, DestructorRunsWhatWasPosted) {
 }
 
 TEST(ThreadPoolTest, TasksRunAtTheSameTime) {
-  auto pool = NewThreadPool(2, "test");
   auto monitor = NewThreadMonitor();
   int here = 0;
-  // Neither of them can end unless both run.
+  // Neither of its tasks can end unless both run.
+  auto pool = NewThreadPool(2, "test");
   for (int i = 0; i < 2; ++i) {
     pool->Post([&] {
       MonitorLock lock(*monitor);

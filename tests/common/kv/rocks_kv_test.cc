@@ -135,8 +135,7 @@ TEST(RocksKvFiles, NothingUncheckedIsKept) {
     ASSERT_TRUE(kv->Write({{"a", std::string(200'000, 'x')}}, true).ok());
     for (const std::string& name : Names(temp.path())) {
       EXPECT_TRUE(name == "CURRENT" || name == "LOCK" || name == "BATCHES" ||
-                  name.starts_with("MANIFEST-") ||
-                  name.ends_with(".log") || name.ends_with(".sst"))
+                  name.starts_with("MANIFEST-") || name.ends_with(".log") || name.ends_with(".sst"))
           << name;
     }
     EXPECT_EQ(ReadAll(temp.path() + "/LOCK"), "");
@@ -205,8 +204,8 @@ class Damage : public testing::Test {
     }
   }
 
-  // The files as a kill would leave them: once background work has come to rest.
-  void CopyOpen() {
+  // Waits until background work has come to rest.
+  void Settle() {
     auto sizes = [&] {
       std::map<std::string, uintmax_t> sizes;
       std::error_code gone;
@@ -215,11 +214,15 @@ class Damage : public testing::Test {
     };
     for (auto last = sizes();;) {
       std::this_thread::sleep_for(std::chrono::milliseconds(150));
-      if (auto now = sizes(); now == last)
-        break;
-      else
-        last = now;
+      auto now = sizes();
+      if (now == last) break;
+      last = std::move(now);
     }
+  }
+
+  // The files as a kill would leave them.
+  void CopyOpen() {
+    Settle();
     stdfs::copy(dir_, image_);
   }
 
@@ -380,24 +383,29 @@ TEST_F(Damage, FlippedBytesAfterACleanClose) {
   for (const std::string& name : Files(".sst")) ExpectOnly(Flip(name), {});
 }
 
-// A WAL that was cut off is what a crash leaves, and no damage: the batches before the cut are
-// there. A MANIFEST that lost more than its last record is damage; RocksDB itself would forget
-// tables then, and go on with the WAL as if nothing were missing between.
+// A WAL whose last batches are cut off is what a crash leaves, and no damage: those before the cut
+// are there. What was marked durable is missed, and so is all that a shorter MANIFEST forgets;
+// RocksDB itself would go on without it, and delete the tables.
 TEST_F(Damage, FilesCutOff) {
   {
     auto kv = MustOpen(dir_);
     WriteBatches(*kv, 45, 9000);
+    Settle();
+    WriteBatches(*kv, 3, 200);
     CopyOpen();
   }
-  std::string wal = Files(".log").back();
-  Outcomes outcomes = Cut(wal, 100);
+  std::string wal = Files(".log").back(), bytes = ReadAll(image_ + "/" + wal);
+  Outcomes outcomes;
+  for (size_t cut = 1; cut <= 750; cut += 5) {
+    Try(wal, bytes.substr(0, bytes.size() - cut), std::to_string(cut) + " cut off", outcomes);
+  }
+  Print(wal + " cut", outcomes);
   EXPECT_EQ(outcomes[kReported], 0);
-  EXPECT_GT(outcomes.size(), 2u) << "the log holds several batches";
-  ExpectOnly(Cut(Only("MANIFEST"), 150), {all()});
+  for (int left : {45, 46, 47}) EXPECT_GT(outcomes[left], 0) << left;
+  ExpectOnly(Cut(wal, 50), {45, 46, 47});
+  ExpectOnly(Cut(Only("MANIFEST"), 100), {all()});
 }
 
-// Cut before its first edit of substance, a manifest describes an empty database, and RocksDB opens
-// that: a prefix, of no batches. The coordinator refuses it, for the nodes hold higher commits (C3).
 TEST_F(Damage, ManifestCutAfterACleanClose) {
   WriteBatches(*MustOpen(dir_), 5, 30);
   stdfs::copy(dir_, image_);
