@@ -87,7 +87,8 @@ StatusOr<std::vector<VaultNode>> PlanNodes(Fs& fs, const InitOptions& options) {
 Status EmbeddedVault::Init(const InitOptions& options, const KeyFile& key) {
   Fs& fs = PosixFs();
   ASSIGN_OR_RETURN(bool exists, fs.Exists(options.dir + "/vault"));
-  if (exists) return absl::FailedPreconditionError(Printable(options.dir) + " holds a vault already");
+  if (exists)
+    return absl::FailedPreconditionError(Printable(options.dir) + " holds a vault already");
   RETURN_IF_ERROR(CheckEmptyOrAbsent(fs, options.dir));
 
   VaultFile file;
@@ -143,9 +144,9 @@ bool EmbeddedVault::Begin(const std::string& dir, const KeyFile& key, OpenError*
   }
   auto lock = PosixFs().Lock(dir + "/lock");
   if (absl::IsFailedPrecondition(lock.status())) {
-    return fail(absl::UnavailableError("the vault is busy: another command works on " +
-                                       Printable(dir)),
-                kExitBusy);
+    return fail(
+        absl::UnavailableError("the vault is busy: another command works on " + Printable(dir)),
+        kExitBusy);
   }
   if (!lock.ok()) return fail(lock.status(), ExitCodeOf(lock.status()));
   lock_ = *std::move(lock);
@@ -161,7 +162,11 @@ bool EmbeddedVault::OpenNodes(const KeyFile&, OpenError* error) {
     node_loops_.push_back(NewThreadLoop("hf-node"));
     NodeOptions options = NodeOptionsOf(file_, dir_, i);
     std::string index = options.dir + "/index";
-    NodeEnv env{PosixFs(), SystemClock(), SecureRng(), *node_loops_.back(), *io_,
+    NodeEnv env{PosixFs(),
+                SystemClock(),
+                SecureRng(),
+                *node_loops_.back(),
+                *io_,
                 [index](bool create) { return OpenRocksKv(index, create, IndexKvOptions()); },
                 [index] { return DestroyRocksKv(index); }};
     auto node = Node::Open(options, env);
@@ -186,8 +191,8 @@ bool EmbeddedVault::OpenCatalogue(KeyFile key, OpenError* error) {
   };
   auto catalogue = OpenRocksKv(CataloguePath(dir_), false, CatalogueKvOptions(key));
   if (absl::IsNotFound(catalogue.status())) {
-    return fail(absl::DataLossError("the catalogue of " + Printable(dir_) + " is missing: " +
-                                    kRebuildHint));
+    return fail(absl::DataLossError("the catalogue of " + Printable(dir_) +
+                                    " is missing: " + kRebuildHint));
   }
   if (absl::IsDataLoss(catalogue.status())) {
     return fail(absl::DataLossError(Message(catalogue.status()) + ": " + kRebuildHint));
@@ -224,8 +229,7 @@ StatusOr<RebuildReport> EmbeddedVault::Rebuild(const std::string& dir, const Key
   vault->coordinator_loop_ = NewThreadLoop("hf-coordinator");
   CoordinatorEnv env{SystemClock(), SecureRng(), *vault->coordinator_loop_, *vault->transport_,
                      *vault->catalogue_};
-  ASSIGN_OR_RETURN(RebuildReport report,
-                   RebuildCatalogue(vault->coordinator_options(key), env));
+  ASSIGN_OR_RETURN(RebuildReport report, RebuildCatalogue(vault->coordinator_options(key), env));
   RETURN_IF_ERROR(vault->catalogue_->Flush());
   vault->catalogue_.reset();
 

@@ -38,8 +38,7 @@ class EmbeddedVault {
   // Makes a vault; refuses a directory that holds one, and disks that are not empty.
   static Status Init(const InitOptions& options, const KeyFile& key);
   // Opens for one command. `error` says why not when null is returned.
-  static std::unique_ptr<EmbeddedVault> Open(const std::string& dir, KeyFile key,
-                                             OpenError* error);
+  static std::unique_ptr<EmbeddedVault> Open(const std::string& dir, KeyFile key, OpenError* error);
   // Makes the catalogue anew from the nodes' commit records. The old one is kept beside it as
   // "catalogue.damaged" until the next rebuild.
   static StatusOr<RebuildReport> Rebuild(const std::string& dir, const KeyFile& key,

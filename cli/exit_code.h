@@ -20,12 +20,18 @@ enum ExitCode : int {
 
 inline ExitCode ExitCodeOf(const Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kOk: return kExitOk;
-    case absl::StatusCode::kInvalidArgument: return kExitUsage;
-    case absl::StatusCode::kNotFound: return kExitNotFound;
-    case absl::StatusCode::kDataLoss: return kExitIntegrity;
-    case absl::StatusCode::kPermissionDenied: return kExitAccess;
-    default: return kExitFailed;
+    case absl::StatusCode::kOk:
+      return kExitOk;
+    case absl::StatusCode::kInvalidArgument:
+      return kExitUsage;
+    case absl::StatusCode::kNotFound:
+      return kExitNotFound;
+    case absl::StatusCode::kDataLoss:
+      return kExitIntegrity;
+    case absl::StatusCode::kPermissionDenied:
+      return kExitAccess;
+    default:
+      return kExitFailed;
   }
 }
 

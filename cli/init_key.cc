@@ -33,12 +33,14 @@ void SayWhatWasMade(const Globals& globals, const InitArgs& args, const InitOpti
                Printable(args.dir).c_str(), nodes, nodes == 1 ? "" : "s", replicas,
                replicas == 1 ? "copy" : "copies");
   if (replicas == 1) {
-    std::fprintf(stderr,
-                 "One copy only: a lost disk loses data. Give --node DISK twice or more for two.\n");
+    std::fprintf(
+        stderr, "One copy only: a lost disk loses data. Give --node DISK twice or more for two.\n");
   }
   std::fprintf(stderr, "%s is %s%s.\n", Printable(globals.key).c_str(),
                key_made ? "the vault's new key file" : "the vault's key file",
-               !key_made ? "" : wrapped ? ", wrapped under your passphrase" : ", not wrapped: whoever reads it reads the vault");
+               !key_made ? ""
+               : wrapped ? ", wrapped under your passphrase"
+                         : ", not wrapped: whoever reads it reads the vault");
   std::fprintf(stderr,
                "Without this key file the data is lost: nobody can open it, nor can we. "
                "Keep a copy of it somewhere else.\n");
@@ -54,8 +56,7 @@ int RunInit(const Globals& globals, const InitArgs& args) {
   uint64_t chunk_size = 0;
   if (!ParseBytes(args.chunk_size, &chunk_size) || chunk_size < (64u << 10) ||
       chunk_size > (4u << 20) || (chunk_size & (chunk_size - 1)) != 0) {
-    return Fail("--chunk-size " + args.chunk_size +
-                    ": give a power of two from 64KiB to 4MiB",
+    return Fail("--chunk-size " + args.chunk_size + ": give a power of two from 64KiB to 4MiB",
                 kExitUsage);
   }
   options.chunk_size = static_cast<uint32_t>(chunk_size);
@@ -63,7 +64,8 @@ int RunInit(const Globals& globals, const InitArgs& args) {
     return Fail("where shall the key go? give --key FILE or set HOLDFAST_KEY", kExitUsage);
   }
   auto exists = PosixFs().Exists(args.dir + "/vault");
-  if (exists.ok() && *exists) return Fail(Printable(args.dir) + " holds a vault already", kExitFailed);
+  if (exists.ok() && *exists)
+    return Fail(Printable(args.dir) + " holds a vault already", kExitFailed);
   bool key_made = false;
   auto key = LoadOrMakeKey(globals, args, &key_made);
   if (!key.ok()) return Fail(key.status());

@@ -56,7 +56,8 @@ void AddInit(CLI::App& app, Args& args) {
                    "Average chunk, a power of two from 64KiB to 4MiB; leave alone unless most "
                    "files are far smaller or larger than photographs")
       ->capture_default_str();
-  verb->add_flag("--passphrase", args.init.passphrase, "Ask for a passphrase to wrap a new key file");
+  verb->add_flag("--passphrase", args.init.passphrase,
+                 "Ask for a passphrase to wrap a new key file");
   verb->footer("Makes the key file named by --key if it is not there.");
 }
 

@@ -25,10 +25,14 @@ void PrintJson(const Json& json) {
 
 const char* KindName(ObjectType type) {
   switch (type) {
-    case ObjectType::kFile: return "file";
-    case ObjectType::kDirectory: return "directory";
-    case ObjectType::kSymlink: return "symlink";
-    case ObjectType::kHardLink: return "hardlink";
+    case ObjectType::kFile:
+      return "file";
+    case ObjectType::kDirectory:
+      return "directory";
+    case ObjectType::kSymlink:
+      return "symlink";
+    case ObjectType::kHardLink:
+      return "hardlink";
   }
   return "unknown";
 }
@@ -45,12 +49,18 @@ std::string FormatTime(int64_t seconds, uint32_t nanos) {
 
 const char* FindingClassName(proto::Finding::Class c) {
   switch (c) {
-    case proto::Finding::CORRUPT: return "corrupt";
-    case proto::Finding::MISSING: return "missing";
-    case proto::Finding::UNREADABLE: return "unreadable";
-    case proto::Finding::FOREIGN: return "foreign";
-    case proto::Finding::NOTE: return "note";
-    default: return "unknown";
+    case proto::Finding::CORRUPT:
+      return "corrupt";
+    case proto::Finding::MISSING:
+      return "missing";
+    case proto::Finding::UNREADABLE:
+      return "unreadable";
+    case proto::Finding::FOREIGN:
+      return "foreign";
+    case proto::Finding::NOTE:
+      return "note";
+    default:
+      return "unknown";
   }
 }
 

@@ -13,8 +13,8 @@ namespace {
 template <class Reply, class Request>
 StatusOr<Reply> Call(EmbeddedVault& vault, const std::string& address, uint16_t method,
                      const Request& request) {
-  ASSIGN_OR_RETURN(RpcMessage reply, CallAndWait(vault.vault().transport(), address,
-                                                 MakeMessage(method, request)));
+  ASSIGN_OR_RETURN(RpcMessage reply,
+                   CallAndWait(vault.vault().transport(), address, MakeMessage(method, request)));
   return ParseHead<Reply>(reply);
 }
 
@@ -60,7 +60,8 @@ Json NodeJson(const NodeReport& node) {
   json["log_bytes"] = node.reply->log_bytes();
   json["read_only"] = node.reply->read_only();
   json["findings"] = Json::array();
-  for (const auto& finding : node.reply->findings()) json["findings"].push_back(FindingJson(finding));
+  for (const auto& finding : node.reply->findings())
+    json["findings"].push_back(FindingJson(finding));
   return json;
 }
 
@@ -74,7 +75,8 @@ void PrintNode(const NodeReport& node) {
   std::printf("  node %u  %s  %s in %s segments, %s free of %s%s\n", node.state.number,
               Printable(node.state.path).c_str(), FormatBytes(r.log_bytes()).c_str(),
               FormatCount(r.segments()).c_str(), FormatBytes(r.free_bytes()).c_str(),
-              FormatBytes(r.total_bytes()).c_str(), r.read_only() ? "  READ ONLY: disk nearly full" : "");
+              FormatBytes(r.total_bytes()).c_str(),
+              r.read_only() ? "  READ ONLY: disk nearly full" : "");
   for (const auto& finding : r.findings()) {
     std::printf("          %s: %s\n", FindingClassName(finding.class_()),
                 Printable(finding.text()).c_str());
@@ -146,9 +148,9 @@ Status CheckCatalogue(EmbeddedVault& vault, FindingCounter& counter, FsckTotals&
 }
 
 Status CheckNode(EmbeddedVault& vault, uint32_t node, FindingCounter& counter, FsckTotals& totals) {
-  ASSIGN_OR_RETURN(auto recovered, Call<proto::NodeStatusReply>(vault, NodeAddress(node),
-                                                                rpc::kNodeStatus,
-                                                                proto::NodeStatusRequest()));
+  ASSIGN_OR_RETURN(auto recovered,
+                   Call<proto::NodeStatusReply>(vault, NodeAddress(node), rpc::kNodeStatus,
+                                                proto::NodeStatusRequest()));
   counter.Take(recovered.findings());
   proto::NodeCheckSegmentRequest request;
   do {
@@ -172,7 +174,8 @@ int Rebuild(const Globals& globals) {
                                 : Fail(report.status());
   }
   for (uint64_t number : report->missing_commits) {
-    std::fprintf(stderr, "holdfast: commit %llu is on no node: what it acknowledged is not listed\n",
+    std::fprintf(stderr,
+                 "holdfast: commit %llu is on no node: what it acknowledged is not listed\n",
                  static_cast<unsigned long long>(number));
   }
   if (globals.json) {

@@ -1,5 +1,7 @@
 #include "client/ingest.h"
 
+#include <absl/strings/str_cat.h>
+
 #include <thread>
 #include <utility>
 
@@ -95,7 +97,12 @@ StatusOr<IngestSummary> Ingest(Vault& vault, kernels::Engine& engine, Source& so
   RETURN_IF_ERROR(OpenSession(ctx));
   RunPipeline(ctx, source, observer);
   const Status closed = CloseSession(ctx, ctx.failed());
-  RETURN_IF_ERROR(ctx.vault_error);
+  if (ctx.failed()) {
+    const IngestSummary& s = ctx.summary;
+    return Annotate(
+        ctx.vault_error,
+        absl::StrCat("stopped after ", s.files + s.directories + s.symlinks, " objects"));
+  }
   RETURN_IF_ERROR(closed);
   ctx.summary.nanos = vault.clock().MonotonicNanos() - start;
   return ctx.summary;

@@ -15,9 +15,9 @@ namespace holdfast {
 struct IngestOptions {
   std::string collection;
   uint32_t digests = kernels::kAllDigests;  // SHA-256 is always among them.
-  int threads = 0;                 // 0: as many as cores. -1: none, all in the caller (simulation).
-  size_t slab_bytes = 32u << 20;   // Raised to 4 * max chunk when smaller.
-  size_t commit_objects = 2000;    // Objects per commit at most …
+  int threads = 0;                // 0: as many as cores. -1: none, all in the caller (simulation).
+  size_t slab_bytes = 32u << 20;  // Raised to 4 * max chunk when smaller.
+  size_t commit_objects = 2000;   // Objects per commit at most …
   int64_t commit_delay_nanos = 200'000'000;  // … or when the oldest has waited this long.
 };
 
@@ -31,7 +31,8 @@ class IngestObserver {
   virtual void OnObject(const std::string& name, const VersionId& version, ObjectState state) {
     (void)name, (void)version, (void)state;
   }
-  // A source that could not be read or stored; the ingest goes on.
+  // A source that could not be read or stored; the ingest goes on. Not called for what a vault that
+  // failed could not take.
   virtual void OnError(const std::string& name, const Status& status) { (void)name, (void)status; }
   // A device, socket or fifo.
   virtual void OnSkipped(const std::string& name) { (void)name; }
@@ -45,10 +46,10 @@ struct IngestProgress {
 };
 
 struct IngestSummary {
-  uint64_t files = 0;            // Regular files and hard links stored or unchanged.
+  uint64_t files = 0;  // Regular files and hard links stored or unchanged.
   uint64_t directories = 0, symlinks = 0, special = 0;
-  uint64_t bytes = 0;            // Content bytes of those files.
-  uint64_t unchanged = 0;        // Objects that already had this content under this name.
+  uint64_t bytes = 0;      // Content bytes of those files.
+  uint64_t unchanged = 0;  // Objects that already had this content under this name.
   uint64_t chunks = 0;
   uint64_t duplicate_chunks = 0;
   uint64_t duplicate_bytes = 0;  // Content bytes found already stored.

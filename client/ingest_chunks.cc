@@ -9,11 +9,11 @@
 namespace holdfast {
 namespace {
 
-constexpr size_t kGeneration = 250'000;             // Chunks remembered, times two.
-constexpr uint64_t kPutBytes = 8u << 20;            // Per request …
-constexpr size_t kPutEntries = 1024;                // … and entries.
-constexpr uint64_t kMaxBytesInFlight = 64u << 20;   // Sealed, sent, unanswered.
-constexpr uint64_t kEntryOverhead = 1024;           // What bookkeeping counts for, in those bytes.
+constexpr size_t kGeneration = 250'000;            // Chunks remembered, times two.
+constexpr uint64_t kPutBytes = 8u << 20;           // Per request …
+constexpr size_t kPutEntries = 1024;               // … and entries.
+constexpr uint64_t kMaxBytesInFlight = 64u << 20;  // Sealed, sent, unanswered.
+constexpr uint64_t kEntryOverhead = 1024;          // What bookkeeping counts for, in those bytes.
 constexpr uint32_t kFailuresInARow = 4;  // Of a node's pins or puts, until the vault has failed.
 
 using State = PendingChunk::State;
@@ -42,9 +42,9 @@ void TakeAnswer(PendingChunk::Replica& replica, const proto::RecordAnswer& answe
       return;
     default:
       replica.state = State::kFailed;
-      chunk.error = absl::DataLossError("node " + std::to_string(replica.node) +
-                                        " refused chunk " + chunk.identity.id.hex() +
-                                        ": it did not arrive as it was sent");
+      chunk.error =
+          absl::DataLossError("node " + std::to_string(replica.node) + " refused chunk " +
+                              chunk.identity.id.hex() + ": it did not arrive as it was sent");
   }
 }
 
@@ -215,6 +215,8 @@ void ChunkStore::Settle(PendingChunk& chunk) {
 void ChunkStore::Reject(PendingChunk& chunk, const Status& status) {
   const Status why =
       status.ok() ? absl::UnavailableError("fewer nodes hold a chunk than must") : status;
+  // A full disk does not get emptier by itself: someone must see to it first.
+  if (absl::IsResourceExhausted(why)) ctx_.Fail(why);
   for (const PendingChunk::Replica& r : chunk.replicas) {
     const NodeHealth& node = nodes_[r.node];
     if (r.state == State::kFailed &&

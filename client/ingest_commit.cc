@@ -71,7 +71,9 @@ void Committer::Add(std::unique_ptr<IngestObject> object) {
 }
 
 void Committer::Report(SourceEntry entry, const Status& status) {
-  events_.push_back({std::move(entry.name), status, IsFile(entry.type), entry.stamp.size});
+  // Once the vault has failed, that is the one thing to say, not each object it concerns.
+  const bool told = status.ok() || !ctx_.failed();
+  events_.push_back({std::move(entry.name), status, IsFile(entry.type), told, entry.stamp.size});
   Wake();
 }
 
@@ -85,13 +87,16 @@ void Committer::Finish() {
   MonitorLock lock(*ctx_.monitor);
   closing_ = true;
   Wake();
-  ctx_.Await([&] { return ctx_.open_objects == 0 && commits_ > 0 && !under_way_; });
+  ctx_.Await(
+      [&] { return ctx_.open_objects == 0 && (commits_ > 0 || ctx_.failed()) && !under_way_; });
 }
 
 bool Committer::due() const {
   if (under_way_) return false;
   // At the end, an empty commit makes a collection that nothing went into.
-  if (ready_.empty()) return closing_ && commits_ == 0 && ctx_.open_objects == 0;
+  if (ready_.empty()) {
+    return closing_ && commits_ == 0 && ctx_.open_objects == 0 && !ctx_.failed();
+  }
   return closing_ || ready_.size() >= ctx_.options.commit_objects ||
          ready_bytes_ >= kCommitBytes / 2 ||
          ctx_.vault.clock().MonotonicNanos() - oldest_nanos_ >= ctx_.options.commit_delay_nanos;
@@ -149,7 +154,7 @@ void Committer::Tell(const std::vector<Event>& events) {
   for (const Event& event : events) {
     if (event.status.ok()) {
       observer_.OnSkipped(event.name);
-    } else {
+    } else if (event.told) {
       observer_.OnError(event.name, event.status);
     }
   }
@@ -260,9 +265,6 @@ void Committer::ReportStored(const proto::CommitReply& reply) {
 
 void Committer::ReportFailed(const Status& status) {
   broken_ = status;
-  for (const std::unique_ptr<IngestObject>& object : batch_) {
-    observer_.OnError(object->clear.name, status);
-  }
   MonitorLock lock(*ctx_.monitor);
   ctx_.summary.errors += batch_.size();
   ctx_.Fail(status);

@@ -33,6 +33,7 @@ class Committer {
     std::string name;
     Status status;
     bool is_file = false;
+    bool told = true;
     uint64_t size = 0;
   };
   // An object whose chunk lists go out in parts.
@@ -66,12 +67,12 @@ class Committer {
 
   // Guarded by ctx_.monitor.
   std::deque<std::unique_ptr<IngestObject>> ready_;
-  size_t ready_bytes_ = 0;       // Of their manifests, about.
-  int64_t oldest_nanos_ = 0;     // Since when the first of them waits.
-  std::deque<PartsJob> parts_;   // The first one is being sent.
+  size_t ready_bytes_ = 0;      // Of their manifests, about.
+  int64_t oldest_nanos_ = 0;    // Since when the first of them waits.
+  std::deque<PartsJob> parts_;  // The first one is being sent.
   std::vector<Event> events_;
-  uint64_t commits_ = 0;         // Begun.
-  bool under_way_ = false;       // A commit is.
+  uint64_t commits_ = 0;    // Begun.
+  bool under_way_ = false;  // A commit is.
   std::optional<StatusOr<RpcMessage>> reply_;
   bool closing_ = false;
   bool woken_ = false;
@@ -79,9 +80,9 @@ class Committer {
   // Of the commit under way; used by Pump alone.
   Objects batch_;
   std::vector<SealingKeyId> batch_keys_;
-  Status broken_;                // A commit failed: no other is tried.
+  Status broken_;  // A commit failed: no other is tried.
 
-  std::unique_ptr<Loop> loop_;   // Last: its tasks use everything above.
+  std::unique_ptr<Loop> loop_;  // Last: its tasks use everything above.
 };
 
 }  // namespace holdfast

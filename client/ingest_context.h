@@ -18,14 +18,14 @@ namespace holdfast {
 // last one hands it to the committer (IngestContext::Drop).
 struct IngestObject {
   SourceEntry entry;
-  uint64_t size = 0;           // Content bytes read.
+  uint64_t size = 0;  // Content bytes read.
   AeadKey object_key{};
-  ClearManifest clear;         // Complete once read, but for stored lengths and parts.
+  ClearManifest clear;  // Complete once read, but for stored lengths and parts.
   std::vector<SealedChunkInfo> sealed_chunks;
 
   // Guarded by the monitor, with clear.chunks.
-  uint32_t waits = 1;          // The worker that reads it, and each chunk not decided yet.
-  uint32_t new_chunks = 0;     // Not stored before this object.
+  uint32_t waits = 1;       // The worker that reads it, and each chunk not decided yet.
+  uint32_t new_chunks = 0;  // Not stored before this object.
   Status status;
 };
 
@@ -76,7 +76,7 @@ class IngestContext {
 
   IngestSummary summary;
   Status vault_error;
-  size_t calls = 0;         // Without a reply.
+  size_t calls = 0;              // Without a reply.
   uint64_t bytes_in_flight = 0;  // Sealed, sent, unanswered.
   // Set by the committer: takes over an object that is read and whose chunks are decided.
   std::function<void(std::unique_ptr<IngestObject>)> finished;

@@ -21,8 +21,8 @@ Status ManifestMaker::Renew() {
   current_.id = rng.NewId<SealingKeyId>();
   rng.Fill(current_.key);
   const KeyFile& key = ctx_.vault.key();
-  ASSIGN_OR_RETURN(current_.box, SealSealingKey(key.domain_public_key, key.domain, current_.id,
-                                                current_.key));
+  ASSIGN_OR_RETURN(current_.box,
+                   SealSealingKey(key.domain_public_key, key.domain, current_.id, current_.key));
   unsaved_.emplace_back(current_.id, current_.box);
   made_nanos_ = ctx_.vault.clock().MonotonicNanos();
   have_key_ = true;

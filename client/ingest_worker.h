@@ -48,8 +48,8 @@ class IngestWorker {
   struct Stream {
     IngestObject* object = nullptr;
     std::unique_ptr<SourceFile> file;
-    uint64_t offset = 0;        // Read so far.
-    Bytes carry;                // Read, not yet cut; in the slab before.
+    uint64_t offset = 0;  // Read so far.
+    Bytes carry;          // Read, not yet cut; in the slab before.
     bool ended = false;
     kernels::DigestState state;
   };

@@ -375,8 +375,7 @@ class PosixSource final : public Source {
       }
       entry.link.resize(entry.link.size() * 2);
     }
-    const std::string path =
-        "/proc/self/fd/" + std::to_string(directory.fd.get()) + "/" + name;
+    const std::string path = "/proc/self/fd/" + std::to_string(directory.fd.get()) + "/" + name;
     StatusOr<std::vector<XAttr>> xattrs = XAttrReader(-1, path.c_str()).Read();
     if (xattrs.ok()) entry.attributes.xattrs = *std::move(xattrs);
   }
@@ -431,8 +430,8 @@ StatusOr<Root> MakeRoot(const std::string& path) {
   }
   Fd fd(::open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   struct stat st;
-  if (!fd.ok() || ::fstatat(fd.get(), root.name.c_str(), &st,
-                            root.follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
+  if (!fd.ok() ||
+      ::fstatat(fd.get(), root.name.c_str(), &st, root.follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
     return ErrnoStatus(path.c_str());
   }
   root.directory = std::make_shared<Directory>(Directory{std::move(fd)});

@@ -86,7 +86,8 @@ class RangeReader {
       if (past_end_) break;
       if (chunk.offset + chunk.info.length <= begin_) continue;
       const std::vector<uint32_t>& nodes = ActingSet(*map, chunk.ref.id);
-      if (nodes.empty()) return absl::UnavailableError("the cluster map names no node to read from");
+      if (nodes.empty())
+        return absl::UnavailableError("the cluster map names no node to read from");
       window->gets.Add(nodes.front(), chunk.ref.id, chunk.ref.stored_length);
       bytes += chunk.info.length;
       window->chunks.push_back(std::move(chunk));
@@ -168,8 +169,9 @@ StatusOr<Buffer> ReadChunk(Vault& vault, const ChunkRef& ref, const SealedChunkI
     }
   }
   if (plaintext) return *std::move(plaintext);
-  const std::string text = absl::StrCat(ChunkName(ref.id), " has no good replica: ",
-                                        wrong.empty() ? "no node holds its group" : wrong);
+  const std::string text =
+      absl::StrCat(ChunkName(ref.id),
+                   " has no good replica: ", wrong.empty() ? "no node holds its group" : wrong);
   return unreachable ? Status(absl::UnavailableError(text)) : Status(absl::DataLossError(text));
 }
 

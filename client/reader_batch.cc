@@ -87,8 +87,7 @@ Status ReadBatch::Ask(const PlacedChunk& chunk) {
   return absl::OkStatus();
 }
 
-std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine,
-                                                            Buffer& slab) {
+std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine, Buffer& slab) {
   gets_.Wait();
   std::erase_if(slices_, [](const Slice& slice) { return slice.stream->finished; });
   if (slab.size() < bytes_) slab.resize(bytes_);
@@ -144,8 +143,8 @@ void ReadBatch::OpenSlot(ReadJob& job, Slot& slot) {
 Status ReadBatch::CheckVariant(const Slot& slot, const GetAnswer& answer) {
   const PlacedChunk& chunk = slot.chunk;
   Buffer plaintext(chunk.info.length);
-  Status status = OpenAndCheck(vault_.domain_keys(), chunk.ref, chunk.info, answer.stored.view,
-                               plaintext);
+  Status status =
+      OpenAndCheck(vault_.domain_keys(), chunk.ref, chunk.info, answer.stored.view, plaintext);
   if (status.ok()) {
     return absl::DataLossError(
         absl::StrCat(ChunkName(chunk.ref.id), " is good, but differs from another replica"));
@@ -183,11 +182,12 @@ bool ReadBatch::Matches(const Slice& slice) {
   const std::span<const Slot> slots = SlotsOf(slice);
   const kernels::Message& message = *slice.message;
   return message.consumed == slice.size && message.chunks.size() == slots.size() &&
-         std::ranges::equal(message.chunks, slots, [&](const kernels::Chunk& got, const Slot& slot) {
-           return got.length == slot.chunk.info.length &&
-                  HasIdentity(vault_.domain_keys(), slot.chunk.ref, slot.chunk.info, got.sha256,
-                              got.poly1305);
-         });
+         std::ranges::equal(message.chunks, slots,
+                            [&](const kernels::Chunk& got, const Slot& slot) {
+                              return got.length == slot.chunk.info.length &&
+                                     HasIdentity(vault_.domain_keys(), slot.chunk.ref,
+                                                 slot.chunk.info, got.sha256, got.poly1305);
+                            });
 }
 
 // The slow way, when something is wrong with the slice, or it was cut by another rule.
@@ -197,8 +197,8 @@ void ReadBatch::CheckChunkByChunk(Slice& slice) {
   for (Slot& slot : SlotsOf(slice)) {
     if (!stream.status.ok() && !options_.all_replicas) return;
     const Bytes plaintext = PlaceOf(slot);
-    if (!slot.opened || !HasIdentity(vault_.domain_keys(), slot.chunk.ref, slot.chunk.info,
-                                     plaintext)) {
+    if (!slot.opened ||
+        !HasIdentity(vault_.domain_keys(), slot.chunk.ref, slot.chunk.info, plaintext)) {
       Status status = Repair(slot);
       if (slot.opened && !status.ok()) {
         const GetAnswer& answer = gets_[slot.first_answer];
@@ -234,10 +234,11 @@ void ReadBatch::Settle(Slice& slice) {
   const bool fast = slice.message != nullptr && Matches(slice);
   if (!fast) CheckChunkByChunk(slice);
   if (slice.last && stream.status.ok()) {
-    stream.status = CompareDigests(slice, fast ? slice.message->result
-                                               : kernels::Finish(stream.state, DigestsOf(slice)));
+    stream.status = CompareDigests(
+        slice, fast ? slice.message->result : kernels::Finish(stream.state, DigestsOf(slice)));
   }
-  if (stream.status.ok()) stream.status = stream.job->OnContent(slab_.subspan(slice.at, slice.size));
+  if (stream.status.ok())
+    stream.status = stream.job->OnContent(slab_.subspan(slice.at, slice.size));
   stream.finished = slice.last || (!stream.status.ok() && !options_.all_replicas);
   if (stream.finished) stream.job->OnDone(stream.status);
 }

@@ -31,10 +31,10 @@ struct ReadStream {
   }
   const std::unique_ptr<ReadJob> job;
   const Vault::OpenedObject& object;
-  ChunkCursor cursor;           // How far slices were planned.
-  kernels::DigestState state;   // Of the slices checked.
-  Status status;                // The first thing that went wrong.
-  bool finished = false;        // The job is done; slices still planned are dropped.
+  ChunkCursor cursor;          // How far slices were planned.
+  kernels::DigestState state;  // Of the slices checked.
+  Status status;               // The first thing that went wrong.
+  bool finished = false;       // The job is done; slices still planned are dropped.
 };
 
 class ReadBatch {
@@ -72,7 +72,7 @@ class ReadBatch {
     size_t first_slot = 0, slots = 0;
     size_t at = 0, size = 0;  // In the slab.
     bool last = false;
-    bool continued = false;  // Another batch has the stream's next slice.
+    bool continued = false;               // Another batch has the stream's next slice.
     kernels::Message* message = nullptr;  // Null: not given to the engine.
   };
 
@@ -81,9 +81,7 @@ class ReadBatch {
   std::span<Slot> SlotsOf(const Slice& slice) {
     return std::span(slots_).subspan(slice.first_slot, slice.slots);
   }
-  MutableBytes PlaceOf(const Slot& slot) {
-    return slab_.subspan(slot.at, slot.chunk.info.length);
-  }
+  MutableBytes PlaceOf(const Slot& slot) { return slab_.subspan(slot.at, slot.chunk.info.length); }
   void OpenSlot(ReadJob& job, Slot& slot);
   Status CheckVariant(const Slot& slot, const GetAnswer& answer);
   void RunEngine(kernels::Engine& engine);

@@ -22,16 +22,14 @@ bool Decompress(Bytes compressed, MutableBytes out) {
     void operator()(ZSTD_DCtx* ctx) const { ZSTD_freeDCtx(ctx); }
   };
   thread_local const std::unique_ptr<ZSTD_DCtx, Free> ctx(ZSTD_createDCtx());
-  const size_t n = ZSTD_decompressDCtx(ctx.get(), out.data(), out.size(), compressed.data(),
-                                       compressed.size());
+  const size_t n =
+      ZSTD_decompressDCtx(ctx.get(), out.data(), out.size(), compressed.data(), compressed.size());
   return !ZSTD_isError(n) && n == out.size();
 }
 
 }  // namespace
 
-std::string ChunkName(const RecordId& id) {
-  return absl::StrCat("chunk ", id.hex().substr(0, 16));
-}
+std::string ChunkName(const RecordId& id) { return absl::StrCat("chunk ", id.hex().substr(0, 16)); }
 
 uint32_t RecordedDigests(const SealedManifest& sealed) {
   uint32_t digests = kernels::kSha256;

@@ -11,8 +11,7 @@ StatusOr<PlacedChunk> ChunkCursor::Next() {
   } else {
     const size_t within = next_ % kChunksPerPart;
     if (within == 0) {
-      ASSIGN_OR_RETURN(part_,
-                       vault_.Part(object_, static_cast<uint32_t>(next_ / kChunksPerPart)));
+      ASSIGN_OR_RETURN(part_, vault_.Part(object_, static_cast<uint32_t>(next_ / kChunksPerPart)));
     }
     chunk.ref = part_.chunks[within];
     chunk.info = part_.sealed_chunks[within];

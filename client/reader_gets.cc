@@ -61,7 +61,8 @@ void NodeGets::Send() {
     if (node >= open.size()) open.resize(node + 1);
     if (open[node] != 0) {
       const Request& r = requests_[open[node] - 1];
-      const bool full = r.bytes + lengths_[i] > kRequestBytes || r.answers.size() == kRequestRecords;
+      const bool full =
+          r.bytes + lengths_[i] > kRequestBytes || r.answers.size() == kRequestRecords;
       if (full) open[node] = 0;
     }
     if (open[node] == 0) {
@@ -80,9 +81,10 @@ void NodeGets::Send() {
   for (size_t r = 0; r < requests_.size(); ++r) {
     proto::NodeGetRequest head;
     head.mutable_ids()->reserve(requests_[r].answers.size() * RecordId::kSize);
-    for (size_t i : requests_[r].answers) head.mutable_ids()->append(AsView(answers_[i].id.bytes()));
-    transport_.Call(NodeAddress(requests_[r].node), MakeMessage(rpc::kNodeGet, head),
-                    kTimeoutNanos, [shared = shared_, r](StatusOr<RpcMessage> reply) {
+    for (size_t i : requests_[r].answers)
+      head.mutable_ids()->append(AsView(answers_[i].id.bytes()));
+    transport_.Call(NodeAddress(requests_[r].node), MakeMessage(rpc::kNodeGet, head), kTimeoutNanos,
+                    [shared = shared_, r](StatusOr<RpcMessage> reply) {
                       MonitorLock lock(*shared->monitor);
                       shared->replies[r] = std::move(reply);
                       --shared->waiting;

@@ -15,8 +15,8 @@ namespace {
 
 // Whether `prefix` names `name` or a directory above it; empty names all.
 bool InScope(const std::string& name, const std::string& prefix) {
-  return prefix.empty() || (name.starts_with(prefix) &&
-                            (name.size() == prefix.size() || name[prefix.size()] == '/'));
+  return prefix.empty() ||
+         (name.starts_with(prefix) && (name.size() == prefix.size() || name[prefix.size()] == '/'));
 }
 
 // What the jobs of one restore share. Thread-safe.
@@ -177,10 +177,9 @@ class Restorer {
     Vault::OpenedObject object{.info = std::move(info)};
     if (!restoring_.Open(object)) return;
     const std::string& name = object.info.name;
-    restoring_.Finish(name,
-                      restoring_.tree().MakeSymlink(name, object.sealed.link,
-                                                    object.sealed.attributes),
-                      &RestoreSummary::symlinks);
+    restoring_.Finish(
+        name, restoring_.tree().MakeSymlink(name, object.sealed.link, object.sealed.attributes),
+        &RestoreSummary::symlinks);
   }
 
   void RestoreHardLinks() {

@@ -9,10 +9,10 @@
 namespace holdfast {
 namespace {
 
-constexpr int kZstdLevel = 1;           // Format: Codec::kZstd names it.
+constexpr int kZstdLevel = 1;             // Format: Codec::kZstd names it.
 constexpr size_t kMinCompressible = 128;  // Below, padding eats the gain.
-constexpr double kWorthTrying = 7.2;    // Bits per byte: a gain of 10 %.
-constexpr size_t kSampleRun = 128;      // Bytes read in one place.
+constexpr double kWorthTrying = 7.2;      // Bits per byte: a gain of 10 %.
+constexpr size_t kSampleRun = 128;        // Bytes read in one place.
 constexpr size_t kMaxRuns = 32;
 
 // n * log2(n) for every count a histogram of samples can hold.

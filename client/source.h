@@ -30,13 +30,13 @@ class SourceFile {
 };
 
 struct SourceEntry {
-  std::string name;          // Name in the collection.
+  std::string name;  // Name in the collection.
   ObjectType type = ObjectType::kFile;
-  bool special = false;      // Device, socket or fifo: listed and counted only.
-  FileStamp stamp;           // At listing time.
-  Attributes attributes;     // Without xattrs; Open fills those.
-  std::string link;          // Symbolic link target; first name for a hard link.
-  Status error;              // The entry could not be read (EACCES on a directory, …): named, skipped.
+  bool special = false;   // Device, socket or fifo: listed and counted only.
+  FileStamp stamp;        // At listing time.
+  Attributes attributes;  // Without xattrs; Open fills those.
+  std::string link;       // Symbolic link target; first name for a hard link.
+  Status error;  // The entry could not be read (EACCES on a directory, …): named, skipped.
   std::shared_ptr<void> parent;  // Keeps the directory open (POSIX).
 };
 

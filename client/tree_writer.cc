@@ -83,8 +83,8 @@ Status WriteAll(int fd, Bytes bytes, uint64_t offset) {
 }
 
 bool AllZero(Bytes block) {
-  return block.empty() || (block[0] == 0 && memcmp(block.data(), block.data() + 1,
-                                                   block.size() - 1) == 0);
+  return block.empty() ||
+         (block[0] == 0 && memcmp(block.data(), block.data() + 1, block.size() - 1) == 0);
 }
 
 // Writes what lies at `offset`, but for aligned blocks of zeros; the caller sets the size.
@@ -206,8 +206,8 @@ StatusOr<TreeWriter::Place> TreeWriter::Find(const std::string& name) {
     const size_t end = std::min(name.find('/', begin), name.size());
     const std::string_view component = std::string_view(name).substr(begin, end - begin);
     if (component.empty() || component == "." || component == "..") {
-      return absl::InvalidArgumentError(absl::StrCat("a name with the component \"",
-                                                     std::string(component), "\" is refused"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("a name with the component \"", std::string(component), "\" is refused"));
     }
     begin = end + 1;
   }
@@ -224,8 +224,8 @@ Status TreeWriter::MakeDirectory(const std::string& name) {
 
 Status TreeWriter::SetDirectoryAttributes(const std::string& name, const Attributes& attributes) {
   ASSIGN_OR_RETURN(const Place place, Find(name));
-  const Fd fd(openat(place.fd(), place.base.c_str(),
-                     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const Fd fd(
+      openat(place.fd(), place.base.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.ok()) return ErrnoStatus("opening it");
   return SetAttributes(fd.get(), attributes);
 }
@@ -254,14 +254,13 @@ Status TreeWriter::SetXattrs(int fd, const Attributes& attributes) {
   return absl::OkStatus();
 }
 
-Status TreeWriter::WriteFile(const std::string& name, Bytes content,
-                             const Attributes& attributes) {
+Status TreeWriter::WriteFile(const std::string& name, Bytes content, const Attributes& attributes) {
   ASSIGN_OR_RETURN(const Place place, Find(name));
   const Fd fd(openat(place.fd(), place.base.c_str(),
                      O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd.ok()) return ErrnoStatus("creating it");
-  Status status = attributes.sparse ? WriteSparse(fd.get(), content, 0)
-                                    : WriteAll(fd.get(), content, 0);
+  Status status =
+      attributes.sparse ? WriteSparse(fd.get(), content, 0) : WriteAll(fd.get(), content, 0);
   if (status.ok() && attributes.sparse &&
       ftruncate(fd.get(), static_cast<off_t>(content.size())) != 0) {
     status = ErrnoStatus("setting its size");
@@ -346,8 +345,8 @@ Status TreeWriter::MakeSymlink(const std::string& name, const std::string& targe
   if (symlinkat(target.c_str(), place.fd(), base) != 0) return ErrnoStatus("making the link");
   Status status;
   const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, Mtime(attributes)};
-  if (is_root_ && fchownat(place.fd(), base, attributes.uid, attributes.gid,
-                           AT_SYMLINK_NOFOLLOW) != 0) {
+  if (is_root_ &&
+      fchownat(place.fd(), base, attributes.uid, attributes.gid, AT_SYMLINK_NOFOLLOW) != 0) {
     status = ErrnoStatus("setting its owner");
   } else if (utimensat(place.fd(), base, times, AT_SYMLINK_NOFOLLOW) != 0) {
     status = ErrnoStatus("setting its time");

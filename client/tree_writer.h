@@ -48,8 +48,7 @@ class TreeWriter {
   Status SetDirectoryAttributes(const std::string& name, const Attributes& attributes);
   Status WriteFile(const std::string& name, Bytes content, const Attributes& attributes);
   // `attributes` outlives the sink.
-  StatusOr<std::unique_ptr<Sink>> CreateFile(const std::string& name,
-                                             const Attributes& attributes);
+  StatusOr<std::unique_ptr<Sink>> CreateFile(const std::string& name, const Attributes& attributes);
   Status MakeSymlink(const std::string& name, const std::string& target,
                      const Attributes& attributes);
   // `first` is a name made by this writer.

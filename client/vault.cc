@@ -17,7 +17,7 @@ namespace {
 
 // Reads are repeated this often when no reply comes; nothing they ask for changes anything.
 constexpr int kAttempts = 3;
-constexpr size_t kSignaturesKept = 512;   // Of up to 64 KiB each.
+constexpr size_t kSignaturesKept = 512;  // Of up to 64 KiB each.
 constexpr size_t kSealingKeysKept = 4096;
 
 ObjectInfo DecodeEntry(proto::ObjectEntry& entry) {
@@ -52,10 +52,9 @@ std::optional<uint64_t> TotalLength(std::span<const SealedChunkInfo> chunks) {
 
 // What the signed clear part and the sealed part say of each other.
 Status CheckConsistent(const ClearManifest& manifest, const SealedManifest& sealed) {
-  const bool content =
-      manifest.type == ObjectType::kFile || manifest.type == ObjectType::kHardLink;
-  const bool counts = content ? (manifest.chunk_count == 0) == (sealed.size == 0)
-                              : manifest.chunk_count == 0;
+  const bool content = manifest.type == ObjectType::kFile || manifest.type == ObjectType::kHardLink;
+  const bool counts =
+      content ? (manifest.chunk_count == 0) == (sealed.size == 0) : manifest.chunk_count == 0;
   if (!counts || manifest.parts.size() != PartsFor(manifest.chunk_count)) {
     return absl::DataLossError("its manifest contradicts itself (chunk count)");
   }
@@ -112,8 +111,7 @@ StatusOr<RpcMessage> Vault::Ask(RpcMessage request) {
 }
 
 StatusOr<ClusterMap> Vault::Map() {
-  ASSIGN_OR_RETURN(RpcMessage reply,
-                   Ask(MakeMessage(rpc::kGetMap, proto::GetMapRequest())));
+  ASSIGN_OR_RETURN(RpcMessage reply, Ask(MakeMessage(rpc::kGetMap, proto::GetMapRequest())));
   ASSIGN_OR_RETURN(auto head, ParseHead<proto::GetMapReply>(reply));
   ASSIGN_OR_RETURN(ClusterMap map, DecodeClusterMap(head.map()));
   std::lock_guard lock(caches_->mutex);
@@ -135,8 +133,7 @@ StatusOr<std::vector<proto::CollectionEntry>> Vault::ListCollections() {
   ASSIGN_OR_RETURN(RpcMessage reply,
                    Ask(MakeMessage(rpc::kListCollections, proto::ListCollectionsRequest())));
   ASSIGN_OR_RETURN(auto head, ParseHead<proto::ListCollectionsReply>(reply));
-  return std::vector<proto::CollectionEntry>(head.collections().begin(),
-                                             head.collections().end());
+  return std::vector<proto::CollectionEntry>(head.collections().begin(), head.collections().end());
 }
 
 StatusOr<Vault::Page> Vault::List(const std::string& collection, const ListOptions& options,
@@ -193,10 +190,10 @@ Status Vault::Open(OpenedObject& object) {
   RETURN_IF_ERROR(CheckSigned(object.info));
   const ClearManifest& manifest = object.info.manifest;
   ASSIGN_OR_RETURN(AeadKey sealing_key, SealingKey(manifest.sealing_key));
-  ASSIGN_OR_RETURN(object.object_key, UnwrapObjectKey(sealing_key, params_.domain,
-                                                      manifest.version, manifest.wrapped_key));
-  ASSIGN_OR_RETURN(object.sealed, OpenManifest(object.object_key, params_.domain,
-                                               manifest.version, manifest.sealed));
+  ASSIGN_OR_RETURN(object.object_key, UnwrapObjectKey(sealing_key, params_.domain, manifest.version,
+                                                      manifest.wrapped_key));
+  ASSIGN_OR_RETURN(object.sealed, OpenManifest(object.object_key, params_.domain, manifest.version,
+                                               manifest.sealed));
   return CheckConsistent(manifest, object.sealed);
 }
 
@@ -233,10 +230,10 @@ StatusOr<std::shared_ptr<const Vault::Signed>> Vault::SignatureOf(uint64_t commi
   ASSIGN_OR_RETURN(auto head, ParseHead<proto::GetSignatureReply>(*reply));
   ASSIGN_OR_RETURN(SignatureRow row, DecodeSignatureRow(head.row()));
   PublicKey signer{};
-  const bool certified = row.signer_public_key.size() == signer.size() &&
-                         (std::copy(row.signer_public_key.begin(), row.signer_public_key.end(),
-                                    signer.begin()),
-                          CheckCertificate(key_, signer, row.certificate));
+  const bool certified =
+      row.signer_public_key.size() == signer.size() &&
+      (std::copy(row.signer_public_key.begin(), row.signer_public_key.end(), signer.begin()),
+       CheckCertificate(key_, signer, row.certificate));
   if (!certified || row.leaves.empty() ||
       !VerifySignature(signer, SignatureMessage(params_.domain, MerkleRoot(row.leaves)),
                        row.signature)) {
@@ -276,8 +273,8 @@ StatusOr<AeadKey> Vault::SealingKey(const SealingKeyId& id) {
 StatusOr<ManifestPart> Vault::Part(const OpenedObject& object, uint32_t index) {
   StatusOr<ManifestPart> part = FetchPart(object, index);
   if (part.ok()) return part;
-  Status status = absl::IsNotFound(part.status()) ? absl::DataLossError("it is gone")
-                                                  : part.status();
+  Status status =
+      absl::IsNotFound(part.status()) ? absl::DataLossError("it is gone") : part.status();
   return Annotate(status, absl::StrCat("manifest part ", index));
 }
 
@@ -295,8 +292,8 @@ StatusOr<ManifestPart> Vault::FetchPart(const OpenedObject& object, uint32_t ind
   ManifestPart part;
   ASSIGN_OR_RETURN(part.chunks, DecodePartClear(clear));
   const auto count = static_cast<uint32_t>(manifest.parts.size());
-  ASSIGN_OR_RETURN(part.sealed_chunks, OpenPart(object.object_key, params_.domain,
-                                                manifest.version, index, count, sealed));
+  ASSIGN_OR_RETURN(part.sealed_chunks, OpenPart(object.object_key, params_.domain, manifest.version,
+                                                index, count, sealed));
   const uint64_t expected =
       std::min<uint64_t>(kChunksPerPart, manifest.chunk_count - uint64_t{index} * kChunksPerPart);
   if (part.chunks.size() != expected || part.sealed_chunks.size() != expected ||

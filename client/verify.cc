@@ -100,8 +100,8 @@ class Verifier {
 
 }  // namespace
 
-StatusOr<VerifySummary> Verify(Vault& vault, const VerifyOptions& options,
-                               VerifyObserver& observer, VerifyProgress* progress) {
+StatusOr<VerifySummary> Verify(Vault& vault, const VerifyOptions& options, VerifyObserver& observer,
+                               VerifyProgress* progress) {
   if (!vault.key().can_read()) {
     return absl::PermissionDeniedError(
         "this key can ingest and list, but not read; use the vault's full key file");

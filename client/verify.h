@@ -12,9 +12,9 @@
 namespace holdfast {
 
 struct VerifyOptions {
-  std::string collection;   // Empty: the whole vault, and every node's log as well.
-  std::string prefix;       // By path component.
-  int threads = 0;          // 0: as many as cores. -1: none, all in the caller (simulation).
+  std::string collection;  // Empty: the whole vault, and every node's log as well.
+  std::string prefix;      // By path component.
+  int threads = 0;         // 0: as many as cores. -1: none, all in the caller (simulation).
   kernels::Engine* engine = nullptr;  // Null: the processor's fastest.
 };
 
@@ -38,11 +38,11 @@ struct VerifyProgress {
 
 struct VerifySummary {
   uint64_t objects = 0, versions = 0;
-  uint64_t bytes = 0;             // Content bytes verified.
-  uint64_t stored_bytes = 0;      // Read from disks, all replicas.
+  uint64_t bytes = 0;              // Content bytes verified.
+  uint64_t stored_bytes = 0;       // Read from disks, all replicas.
   uint64_t damaged = 0, lost = 0;  // Object versions; the lost ones are among the damaged.
   uint64_t unchecked = 0;          // Versions not wholly checked: a node did not answer.
-  uint64_t findings = 0;          // Damage outside objects (NOTE findings not counted).
+  uint64_t findings = 0;           // Damage outside objects (NOTE findings not counted).
   int64_t nanos = 0;
 };
 

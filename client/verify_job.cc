@@ -141,8 +141,8 @@ Status VerifyJob::OnContent(Bytes bytes) {
 void VerifyJob::OnDone(const Status& status) {
   if (status.ok() && faults_ == 0 && content_) verifying_.SetGood(*content_);
   if (faults_ > 1) {
-    damage_ = Status(damage_.code(),
-                     absl::StrCat(damage_.message(), " (and ", faults_ - 1, " more)"));
+    damage_ =
+        Status(damage_.code(), absl::StrCat(damage_.message(), " (and ", faults_ - 1, " more)"));
   }
   verifying_.Finish(object_.info, object_.sealed.size, damage_, status);
 }
@@ -194,9 +194,8 @@ Status VerifyJob::CheckParts() {
 
 Status VerifyJob::CheckPart(const GetAnswer& answer, uint32_t index) {
   RETURN_IF_ERROR(answer.status);
-  ASSIGN_OR_RETURN(const PartRecord part,
-                   DecodePartRecord(verifying_.catalogue_keys().parts, answer.id,
-                                    answer.stored.view));
+  ASSIGN_OR_RETURN(const PartRecord part, DecodePartRecord(verifying_.catalogue_keys().parts,
+                                                           answer.id, answer.stored.view));
   if (Sha256({part.clear, part.sealed}) != object_.info.manifest.parts[index].digest) {
     return absl::DataLossError("it is not the manifest part that was signed");
   }

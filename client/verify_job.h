@@ -29,7 +29,8 @@ class Verifying {
   bool IsGood(const Hash256& content);
   void SetGood(const Hash256& content);
 
-  // A version is done. `damage`: what was wrong with any replica; `read`: of the version as a whole.
+  // A version is done. `damage`: what was wrong with any replica; `read`: of the version as a
+  // whole.
   void Finish(const ObjectInfo& info, uint64_t bytes, const Status& damage, const Status& read);
   void OnBytes(uint64_t bytes) {
     if (progress_ != nullptr) progress_->bytes_done += bytes;

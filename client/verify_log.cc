@@ -11,8 +11,7 @@ namespace {
 constexpr int64_t kTimeoutNanos = 600'000'000'000;  // Of one segment.
 constexpr int kAttempts = 3;
 
-StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node,
-                                                    uint64_t segment) {
+StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node, uint64_t segment) {
   proto::NodeCheckSegmentRequest request;
   request.set_segment_number(segment);
   request.set_all_payloads(false);
@@ -27,10 +26,10 @@ StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node,
 
 // What the node's recovery met at this open; a log that has recovered does not show it again.
 Status TakeRecoveryFindings(Vault& vault, uint32_t node, LogFindings& found) {
-  ASSIGN_OR_RETURN(const RpcMessage reply,
-                   CallAndWait(vault.transport(), NodeAddress(node),
-                               MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest()),
-                               kTimeoutNanos));
+  ASSIGN_OR_RETURN(
+      const RpcMessage reply,
+      CallAndWait(vault.transport(), NodeAddress(node),
+                  MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest()), kTimeoutNanos));
   ASSIGN_OR_RETURN(proto::NodeStatusReply status, ParseHead<proto::NodeStatusReply>(reply));
   for (proto::Finding& finding : *status.mutable_findings()) {
     if (finding.class_() == proto::Finding::NOTE) continue;

@@ -17,11 +17,12 @@ constexpr int64_t kStatusTimeoutNanos = 10 * kSecond;
 constexpr int64_t kPutTimeoutNanos = 30 * kSecond;
 constexpr int64_t kRetryTimeoutNanos = 10 * kSecond;
 
-// kUnavailable, whatever the node's own code: the catalogue has the commit, so it may be asked
-// for again and must not be reported as refused.
+// The catalogue has the commit, so it may be asked for again and must not be reported as refused:
+// kUnavailable, whatever the node's own code, but for a full disk, where to wait is no use.
 Status NotOnNodes(uint64_t number, const Status& why) {
-  return absl::UnavailableError(
-      absl::StrCat("commit ", number, " is not yet on enough nodes: ", Message(why)));
+  const bool full = absl::IsResourceExhausted(why);
+  return Status(full ? why.code() : absl::StatusCode::kUnavailable,
+                absl::StrCat("commit ", number, " is not yet on enough nodes: ", Message(why)));
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ class CommitLog {
 
   // C1. Needs: not busy, no obstacle. The returned status is the catalogue's: when it is not ok
   // nothing was stored and `done` does not run. `done` gets kUnavailable when too few nodes took
-  // the record.
+  // the record, kResourceExhausted when a full disk is why.
   Status Append(CommitPlan plan, std::function<void(Status)> done);
 
  private:

@@ -137,7 +137,11 @@ void Coordinator::Impl::Pump() {
     if (!log_.refused().ok()) {
       pending.reply(log_.refused());
     } else if (pending.request.method == rpc::kCommit && !log_.obstacle().ok()) {
-      waiting_.push_back(std::move(pending));
+      if (absl::IsResourceExhausted(log_.obstacle())) {
+        pending.reply(log_.obstacle());
+      } else {
+        waiting_.push_back(std::move(pending));
+      }
     } else {
       Run(std::move(pending));
     }
@@ -149,7 +153,9 @@ void Coordinator::Impl::Pump() {
 void Coordinator::Impl::ObstacleChanged() {
   const bool over = log_.obstacle().ok() || !log_.refused().ok();
   const int64_t now = env_.clock.MonotonicNanos();
-  while (!over && !waiting_.empty() && now - waiting_.front().arrived_nanos > kMaxWaitNanos) {
+  const bool full = absl::IsResourceExhausted(log_.obstacle());
+  while (!over && !waiting_.empty() &&
+         (full || now - waiting_.front().arrived_nanos > kMaxWaitNanos)) {
     waiting_.front().reply(log_.obstacle());
     waiting_.pop_front();
   }

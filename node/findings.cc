@@ -26,15 +26,24 @@ uint64_t SegmentNumberOf(const std::string& file_name) {
 
 const char* KindName(RecordKind kind) {
   switch (kind) {
-    case RecordKind::kChunk: return "chunk";
-    case RecordKind::kManifestPart: return "manifest part";
-    case RecordKind::kCommitRecord: return "commit record";
-    case RecordKind::kKeystore: return "keystore";
-    case RecordKind::kTouch: return "touch record";
-    case RecordKind::kQuarantine: return "quarantine record";
-    case RecordKind::kTrash: return "trash record";
-    case RecordKind::kUntrash: return "untrash record";
-    case RecordKind::kRecoveryNote: return "recovery note";
+    case RecordKind::kChunk:
+      return "chunk";
+    case RecordKind::kManifestPart:
+      return "manifest part";
+    case RecordKind::kCommitRecord:
+      return "commit record";
+    case RecordKind::kKeystore:
+      return "keystore";
+    case RecordKind::kTouch:
+      return "touch record";
+    case RecordKind::kQuarantine:
+      return "quarantine record";
+    case RecordKind::kTrash:
+      return "trash record";
+    case RecordKind::kUntrash:
+      return "untrash record";
+    case RecordKind::kRecoveryNote:
+      return "recovery note";
   }
   return "record of an unknown kind";
 }
@@ -48,8 +57,8 @@ proto::Finding FindingMaker::OfDisk(proto::Finding::Class finding_class,
   return finding;
 }
 
-proto::Finding FindingMaker::OfSegment(proto::Finding::Class finding_class,
-                                       uint64_t segment_number, const std::string& text) const {
+proto::Finding FindingMaker::OfSegment(proto::Finding::Class finding_class, uint64_t segment_number,
+                                       const std::string& text) const {
   proto::Finding finding = OfDisk(finding_class, "");
   finding.set_segment_number(segment_number);
   finding.set_text(absl::StrCat(SegmentPath(dir_, segment_number), ": ", text));
@@ -61,14 +70,12 @@ proto::Finding FindingMaker::At(proto::Finding::Class finding_class, uint64_t se
   proto::Finding finding = OfDisk(finding_class, "");
   finding.set_segment_number(segment_number);
   finding.set_offset(offset);
-  finding.set_text(
-      absl::StrCat(SegmentPath(dir_, segment_number), " at ", offset, ": ", text));
+  finding.set_text(absl::StrCat(SegmentPath(dir_, segment_number), " at ", offset, ": ", text));
   return finding;
 }
 
-proto::Finding FindingMaker::OfRecord(proto::Finding::Class finding_class,
-                                      uint64_t segment_number, uint64_t offset,
-                                      const RecordId& id, RecordKind kind,
+proto::Finding FindingMaker::OfRecord(proto::Finding::Class finding_class, uint64_t segment_number,
+                                      uint64_t offset, const RecordId& id, RecordKind kind,
                                       const std::string& text) const {
   std::string name = KindName(kind);
   if (!id.is_zero()) absl::StrAppend(&name, " ", id.hex());

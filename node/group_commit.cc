@@ -40,6 +40,12 @@ bool GroupCommit::HasQuarantine(const RecordId& id, Location at) const {
   return it != quarantines_.end() && it->second.second == at;
 }
 
+uint64_t GroupCommit::queued_bytes() const {
+  uint64_t bytes = 0;
+  for (const CommitPtr& commit : queue_) bytes += commit->batch.TotalBytes();
+  return bytes;
+}
+
 void GroupCommit::AddRecord(const RecordHeader& header, Bytes payload, const OperationPtr& op) {
   CommitPtr commit = Filling();
   commit->batch.Add(header, payload);

@@ -48,6 +48,8 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   // Highest touch on its way for this id; 0: none.
   uint64_t FindTouch(const RecordId& id) const;
   bool HasQuarantine(const RecordId& id, Location at) const;
+  // Bytes of the batches that are not written yet.
+  uint64_t queued_bytes() const;
 
   // `op` waits for what is added, or already on its way.
   void AddRecord(const RecordHeader& header, Bytes payload, const OperationPtr& op);

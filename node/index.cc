@@ -200,8 +200,7 @@ StatusOr<std::unique_ptr<Index>> Index::Open(std::shared_ptr<Kv> kv) {
   return index;
 }
 
-StatusOr<std::vector<std::optional<std::string>>> Index::Get(
-    const std::vector<std::string>& keys) {
+StatusOr<std::vector<std::optional<std::string>>> Index::Get(const std::vector<std::string>& keys) {
   ASSIGN_OR_RETURN(auto values, kv_->MultiGet(keys));
   for (size_t i = 0; i < keys.size() && !backlog_.empty(); ++i) {
     auto it = backlog_.find(keys[i]);
@@ -229,8 +228,8 @@ StatusOr<bool> Index::HasCommit(uint64_t number, const RecordId& id) {
 }
 
 StatusOr<std::map<std::string, std::string>> Index::Range(const std::string& start,
-                                                          const std::string& end,
-                                                          size_t key_size, size_t limit) {
+                                                          const std::string& end, size_t key_size,
+                                                          size_t limit) {
   std::map<std::string, std::string> rows;
   RETURN_IF_ERROR(kv_->Scan(start, end, [&](std::string_view key, std::string_view value) {
     if (key.size() == key_size) rows.emplace(key, value);
@@ -316,8 +315,7 @@ Status Index::Flush() {
   return kv_->Flush();
 }
 
-Status Index::Scan(Kv& kv,
-                   const std::function<bool(const RecordId&, const IndexEntry&)>& visit) {
+Status Index::Scan(Kv& kv, const std::function<bool(const RecordId&, const IndexEntry&)>& visit) {
   Status status;
   RETURN_IF_ERROR(kv.Scan("r", "s", [&](std::string_view key, std::string_view value) {
     if (key.size() != kEntryKeySize) return true;

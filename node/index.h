@@ -114,8 +114,7 @@ class Index {
   const std::shared_ptr<Kv>& kv() const { return kv_; }
 
   // Visits every entry from any thread; stops at false. kDataLoss names a malformed row.
-  static Status Scan(Kv& kv,
-                     const std::function<bool(const RecordId&, const IndexEntry&)>& visit);
+  static Status Scan(Kv& kv, const std::function<bool(const RecordId&, const IndexEntry&)>& visit);
 
  private:
   explicit Index(std::shared_ptr<Kv> kv) : kv_(std::move(kv)) {}

@@ -75,9 +75,8 @@ Status Log::Begin(uint64_t batch_bytes) {
   }
   ASSIGN_OR_RETURN(SpaceInfo space, env_.fs.Space(options_.dir));
   if (space.free_bytes < batch_bytes + kBlockSize + kSpareBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(options_.dir, ": no room for a new segment: ", space.free_bytes,
-                     " bytes are free"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        options_.dir, ": no room for a new segment: ", space.free_bytes, " bytes are free"));
   }
   SegmentHeader header;
   header.vault = options_.vault;

@@ -27,9 +27,9 @@ struct LogStart {
   SegmentId id;
   uint64_t end = 0;
   uint64_t last_lsn = 0;
-  uint64_t synced_lsn = 0;       // Below last_lsn where a recovery dropped ranges (N4).
-  bool resume = false;           // Closed cleanly: batches may follow in it (N3).
-  bool zeros_behind = false;     // Only zeros lie behind `end`: space to be given back.
+  uint64_t synced_lsn = 0;            // Below last_lsn where a recovery dropped ranges (N4).
+  bool resume = false;                // Closed cleanly: batches may follow in it (N3).
+  bool zeros_behind = false;          // Only zeros lie behind `end`: space to be given back.
   std::vector<DroppedRange> dropped;  // Not noted in the log yet.
 };
 
@@ -41,8 +41,8 @@ class Log {
   struct Written {
     uint64_t segment;  // Number.
     SegmentId id;
-    uint64_t offset;   // Of the batch.
-    uint64_t end;      // After it.
+    uint64_t offset;  // Of the batch.
+    uint64_t end;     // After it.
     uint64_t last_lsn;
     int64_t created_nanos;  // Of the segment.
   };

@@ -86,17 +86,25 @@ void Node::Impl::Stop() {
 void Node::Impl::Handle(RpcMessage request, ReplyFn reply) {
   if (closed_) return reply(absl::UnavailableError(options_.dir + ": the node is closed"));
   switch (request.method) {
-    case rpc::kNodePin: return HandlePin(request, std::move(reply));
-    case rpc::kNodePut: return HandlePut(std::move(request), std::move(reply));
-    case rpc::kNodeGet: return HandleGet(request, std::move(reply));
-    case rpc::kNodeQuarantine: return HandleQuarantine(request, std::move(reply));
-    case rpc::kNodeStatus: return HandleStatus(reply);
-    case rpc::kNodeCheckSegment: return HandleCheckSegment(request, std::move(reply));
-    case rpc::kNodeListCommits: return HandleListCommits(request, std::move(reply));
-    case rpc::kNodeStat: return HandleStat(request, reply);
+    case rpc::kNodePin:
+      return HandlePin(request, std::move(reply));
+    case rpc::kNodePut:
+      return HandlePut(std::move(request), std::move(reply));
+    case rpc::kNodeGet:
+      return HandleGet(request, std::move(reply));
+    case rpc::kNodeQuarantine:
+      return HandleQuarantine(request, std::move(reply));
+    case rpc::kNodeStatus:
+      return HandleStatus(reply);
+    case rpc::kNodeCheckSegment:
+      return HandleCheckSegment(request, std::move(reply));
+    case rpc::kNodeListCommits:
+      return HandleListCommits(request, std::move(reply));
+    case rpc::kNodeStat:
+      return HandleStat(request, reply);
     default:
-      return reply(absl::InvalidArgumentError(
-          absl::StrCat("a node knows no method ", request.method)));
+      return reply(
+          absl::InvalidArgumentError(absl::StrCat("a node knows no method ", request.method)));
   }
 }
 
@@ -154,8 +162,7 @@ Status Node::Impl::IndexBatch(const Batch& batch, const Log::Written& written) {
     RETURN_IF_ERROR(delta.AddQuarantine(entry));
   }
   for (const DroppedRange& range : batch.dropped()) delta.AddDropped({range, 0, true});
-  delta.SetCheckpoint(
-      {written.segment, written.id, written.offset, written.end, written.last_lsn});
+  delta.SetCheckpoint({written.segment, written.id, written.offset, written.end, written.last_lsn});
   // Rows that the Kv refuses wait in memory: the log has them, and reads see them.
   (void)index_->Apply(std::move(delta));
   return absl::OkStatus();
@@ -173,13 +180,12 @@ void Node::Impl::FlushIndexSometimes(uint64_t written_bytes) {
 Status Node::Impl::IndexError(const Status& status) {
   if (absl::IsDataLoss(status) && !marked_damaged_) {
     marked_damaged_ = true;
-    env_.io.Post([self = shared_from_this()] {
-      (void)MarkIndexDamaged(self->env_.fs, self->options_.dir);
-    });
+    env_.io.Post(
+        [self = shared_from_this()] { (void)MarkIndexDamaged(self->env_.fs, self->options_.dir); });
   }
-  return absl::UnavailableError(absl::StrCat(
-      options_.dir, ": the node's index failed; start it again to build it anew (",
-      status.message(), ")"));
+  return absl::UnavailableError(
+      absl::StrCat(options_.dir, ": the node's index failed; start it again to build it anew (",
+                   status.message(), ")"));
 }
 
 void Node::Impl::RunOnIo(std::function<void()> work, std::function<void()> then) {

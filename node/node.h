@@ -26,17 +26,18 @@
 namespace holdfast {
 
 struct NodeOptions {
-  std::string dir;                    // Holds "superblock", "segments/", and by default "index/".
+  std::string dir;  // Holds "superblock", "segments/", and by default "index/".
   VaultId vault;
   NodeId node;
   uint32_t node_number = 0;
-  uint64_t segment_bytes = 256u << 20;   // A new segment begins when this is reached.
-  uint64_t batch_bytes = 8u << 20;       // Group commit: write when this much waits …
+  uint64_t segment_bytes = 256u << 20;    // A new segment begins when this is reached.
+  uint64_t batch_bytes = 8u << 20;        // Group commit: write when this much waits …
   int64_t batch_delay_nanos = 5'000'000;  // … or the oldest has waited this long.
   int64_t idle_sync_nanos = 100'000'000;  // Superblock update when no batch follows.
-  double read_only_fraction = 0.95;       // Of the file system; puts are refused above it.
+  double read_only_fraction = 0.95;       // Of the file system; chunks are refused above it.
   uint64_t allocate_bytes = 64u << 20;    // Segments are preallocated in steps of this.
-  uint64_t index_flush_bytes = 1u << 30;  // The index is flushed after this much log: bounds replay.
+  uint64_t index_flush_bytes =
+      1u << 30;  // The index is flushed after this much log: bounds replay.
   int64_t verify_within_nanos = 30LL * 86400 * 1'000'000'000;  // A pin reads what is unread longer.
 };
 

@@ -27,14 +27,14 @@ struct Node::Impl::EntryTally {
 struct Node::Impl::Check {
   ReplyFn reply;
   bool all_payloads = false;
-  bool known = true;       // The number is in the table.
-  SegmentInfo info;        // As it was when the check began.
+  bool known = true;  // The number is in the table.
+  SegmentInfo info;   // As it was when the check began.
   int64_t began_nanos = 0;
   std::vector<Dropped> dropped;
   proto::NodeCheckSegmentReply out;
   SegmentScan scan;
   bool scanned = false;
-  uint64_t current = 0;    // Records that the index points to.
+  uint64_t current = 0;                   // Records that the index points to.
   absl::flat_hash_set<uint64_t> offsets;  // Of all whole records.
   std::vector<std::pair<RecordId, Location>> bad;
 
@@ -85,9 +85,9 @@ void Node::Impl::CheckTally(const std::shared_ptr<Check>& c) {
         }
         for (const auto& [number, count] : tally->entries) {
           if (segments_.contains(number)) continue;
-          c->Add(make_.OfSegment(Finding::MISSING, number,
-                                 absl::StrCat("the index has ", count,
-                                              " records in this segment, which is unknown")));
+          c->Add(make_.OfSegment(
+              Finding::MISSING, number,
+              absl::StrCat("the index has ", count, " records in this segment, which is unknown")));
         }
         CheckFile(c);
       });
@@ -101,8 +101,7 @@ void Node::Impl::CheckFile(const std::shared_ptr<Check>& c) {
           c->Add(std::move(finding));
         }
         if (!c->info.readable()) return;
-        StatusOr<std::unique_ptr<File>> file =
-            OpenSegment(env_.fs, options_.dir, c->info.number);
+        StatusOr<std::unique_ptr<File>> file = OpenSegment(env_.fs, options_.dir, c->info.number);
         if (!file.ok()) return;
         ScanOptions options;
         options.segment = c->info.id;
@@ -192,8 +191,8 @@ Status Node::Impl::CheckTouches(Check& c, const ScannedRecord& record) {
   ASSIGN_OR_RETURN(auto entries, index_->Find(*ids));
   for (size_t i = 0; i < ids->size(); ++i) {
     if (!entries[i] || entries[i]->touch_epoch >= record.header.touch_epoch) continue;
-    c.Add(make_.OfRecord(Finding::CORRUPT, entries[i]->at.segment, entries[i]->at.offset,
-                         (*ids)[i], entries[i]->kind, "the index has lost a touch of it"));
+    c.Add(make_.OfRecord(Finding::CORRUPT, entries[i]->at.segment, entries[i]->at.offset, (*ids)[i],
+                         entries[i]->kind, "the index has lost a touch of it"));
   }
   return absl::OkStatus();
 }
@@ -264,9 +263,8 @@ void Node::Impl::FinishCheck(const std::shared_ptr<Check>& c) {
     (void)index_->Apply(std::move(delta));
   }
   // What was found bad is quarantined before the answer, where the disk takes it.
-  auto op = std::make_shared<Operation>([c](const Status&) {
-    c->reply(MakeMessage(rpc::kNodeCheckSegment, c->out));
-  });
+  auto op = std::make_shared<Operation>(
+      [c](const Status&) { c->reply(MakeMessage(rpc::kNodeCheckSegment, c->out)); });
   for (const auto& [id, at] : c->bad) QuarantineBad(id, at, op);
   op->Release();
 }

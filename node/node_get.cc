@@ -12,9 +12,12 @@ constexpr uint32_t kMaxCommitsPerReply = 4096;
 
 proto::RecordStatus StatusOf(RecordRead::Result result) {
   switch (result) {
-    case RecordRead::Result::kGood: return proto::PRESENT;
-    case RecordRead::Result::kBad: return proto::CORRUPT;
-    case RecordRead::Result::kUnreadable: break;
+    case RecordRead::Result::kGood:
+      return proto::PRESENT;
+    case RecordRead::Result::kBad:
+      return proto::CORRUPT;
+    case RecordRead::Result::kUnreadable:
+      break;
   }
   return proto::UNREADABLE;
 }
@@ -113,20 +116,20 @@ void Node::Impl::HandleListCommits(const RpcMessage& request, ReplyFn reply) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
     if (entry && Reachable(*entry)) reads.push_back({ids[i], *entry});
   }
-  ReadAndQuarantine(std::move(reads), [commits = *std::move(commits),
-                                       reply](std::vector<RecordRead> done) {
-    absl::flat_hash_map<RecordId, SharedBytes> payloads;
-    for (RecordRead& read : done) payloads[read.id] = std::move(read.payload);
-    proto::NodeListCommitsReply out;
-    std::vector<SharedBytes> frames;
-    for (const auto& [number, id] : commits) {
-      out.add_numbers(number);
-      frames.push_back(payloads[id]);
-    }
-    RpcMessage message = MakeMessage(rpc::kNodeListCommits, out);
-    message.frames = std::move(frames);
-    reply(std::move(message));
-  });
+  ReadAndQuarantine(std::move(reads),
+                    [commits = *std::move(commits), reply](std::vector<RecordRead> done) {
+                      absl::flat_hash_map<RecordId, SharedBytes> payloads;
+                      for (RecordRead& read : done) payloads[read.id] = std::move(read.payload);
+                      proto::NodeListCommitsReply out;
+                      std::vector<SharedBytes> frames;
+                      for (const auto& [number, id] : commits) {
+                        out.add_numbers(number);
+                        frames.push_back(payloads[id]);
+                      }
+                      RpcMessage message = MakeMessage(rpc::kNodeListCommits, out);
+                      message.frames = std::move(frames);
+                      reply(std::move(message));
+                    });
 }
 
 }  // namespace holdfast

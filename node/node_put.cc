@@ -39,7 +39,7 @@ struct Node::Impl::Admission {
   uint16_t method = 0;
   uint64_t epoch = 0;
   std::vector<RecordId> ids;
-  proto::NodePutRequest put;         // Of a put.
+  proto::NodePutRequest put;  // Of a put.
   std::vector<SharedBytes> frames;
   ReplyFn reply;
   std::vector<proto::RecordAnswer> answers;
@@ -133,19 +133,28 @@ bool Node::Impl::PresentFor(const Admission& a, size_t i,
 Status Node::Impl::CheckSpace(const Admission& a,
                               const std::vector<std::optional<IndexEntry>>& entries) {
   bool appends = false;
-  for (size_t i = 0; i < a.ids.size() && a.is_put() && !appends; ++i) {
-    appends = !a.refused(i) && (a.put.entries(static_cast<int>(i)).replace() ||
-                                !PresentFor(a, i, entries[i]));
+  uint64_t chunk_bytes = 0;
+  for (size_t i = 0; i < a.ids.size() && a.is_put(); ++i) {
+    const proto::PutEntry& entry = a.put.entries(static_cast<int>(i));
+    if (a.refused(i) || (!entry.replace() && PresentFor(a, i, entries[i]))) continue;
+    appends = true;
+    if (static_cast<RecordKind>(entry.kind()) == RecordKind::kChunk) {
+      chunk_bytes += a.frames[i].view.size();
+    }
   }
   if (!appends) return absl::OkStatus();
   if (index_->backlog() > kMaxIndexBacklog) {
     return absl::UnavailableError(options_.dir + ": the node's index cannot be written");
   }
+  // The room above the limit is for the records that make chunks of use: commits and parts.
+  if (chunk_bytes == 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(SpaceInfo space, env_.fs.Space(options_.dir));
-  if (!AboveLimit(space, options_.read_only_fraction)) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      options_.dir, ": the disk is full (", space.free_bytes, " of ", space.total_bytes,
-      " bytes free); make room or add a disk"));
+  SpaceInfo after = space;
+  after.free_bytes -= std::min(after.free_bytes, commits_->queued_bytes() + chunk_bytes);
+  if (!AboveLimit(after, options_.read_only_fraction)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(options_.dir, ": the disk is full (",
+                                                   space.free_bytes, " of ", space.total_bytes,
+                                                   " bytes free); make room or add a disk"));
 }
 
 void Node::Impl::Decide(const std::shared_ptr<Admission>& a,
@@ -208,8 +217,7 @@ void Node::Impl::Append(Admission& a, size_t i, uint64_t touch_epoch, const Oper
 }
 
 // Makes `epoch` the id's touch; at most one touch record per id and epoch.
-void Node::Impl::Touch(const RecordId& id, uint64_t known, uint64_t epoch,
-                       const OperationPtr& op) {
+void Node::Impl::Touch(const RecordId& id, uint64_t known, uint64_t epoch, const OperationPtr& op) {
   if (epoch <= known) return;
   if (epoch <= commits_->FindTouch(id)) return commits_->WaitForTouch(id, op);
   commits_->AddTouch(id, epoch, op);

@@ -9,8 +9,8 @@
 namespace holdfast {
 namespace {
 
-constexpr uint64_t kMaxGap = 32u << 10;   // Cheaper to read over than to ask twice.
-constexpr uint64_t kMaxSpan = 4u << 20;   // Of several records; a single one may be longer.
+constexpr uint64_t kMaxGap = 32u << 10;  // Cheaper to read over than to ask twice.
+constexpr uint64_t kMaxSpan = 4u << 20;  // Of several records; a single one may be longer.
 
 uint64_t PayloadBegin(const RecordRead& read) { return read.entry.at.offset + kRecordHeaderSize; }
 uint64_t PayloadEnd(const RecordRead& read) { return PayloadBegin(read) + read.entry.length; }
@@ -20,8 +20,8 @@ using Group = std::span<RecordRead*>;
 
 void Check(RecordRead& read, Bytes payload, const std::shared_ptr<AlignedBuffer>& owner,
            bool keep) {
-  const bool good = payload.size() == read.entry.length &&
-                    ChecksumOf(payload) == read.entry.checksum;
+  const bool good =
+      payload.size() == read.entry.length && ChecksumOf(payload) == read.entry.checksum;
   read.result = good ? RecordRead::Result::kGood : RecordRead::Result::kBad;
   if (good && keep) read.payload = {owner, payload};
 }
@@ -66,9 +66,8 @@ void ReadRecords(Fs& fs, const std::string& dir, std::vector<RecordRead>& reads,
                  bool keep_payloads) {
   std::vector<RecordRead*> order;
   for (RecordRead& read : reads) order.push_back(&read);
-  std::sort(order.begin(), order.end(), [](const RecordRead* a, const RecordRead* b) {
-    return a->entry.at < b->entry.at;
-  });
+  std::sort(order.begin(), order.end(),
+            [](const RecordRead* a, const RecordRead* b) { return a->entry.at < b->entry.at; });
   for (size_t first = 0; first < order.size();) {
     const uint64_t segment = order[first]->entry.at.segment;
     size_t next = first;

@@ -21,9 +21,9 @@ Status CheckIdentity(const NodeOptions& options, const Superblock& superblock) {
     return absl::PermissionDeniedError(options.dir + " belongs to another vault");
   }
   if (superblock.node != options.node || superblock.node_number != options.node_number) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        options.dir, " is node ", superblock.node_number, " of this vault, not node ",
-        options.node_number));
+    return absl::PermissionDeniedError(
+        absl::StrCat(options.dir, " is node ", superblock.node_number, " of this vault, not node ",
+                     options.node_number));
   }
   return absl::OkStatus();
 }
@@ -112,8 +112,7 @@ LogStart MakeLogStart(const NodeOptions& options, const LoadedSuperblock& loaded
   start.end = last.end;
   start.last_lsn = replay.last_lsn;
   start.synced_lsn = last.synced_lsn;
-  start.resume = replay.clean && start.dropped.empty() &&
-                 last.state == SegmentInfo::State::kGood &&
+  start.resume = replay.clean && start.dropped.empty() && last.state == SegmentInfo::State::kGood &&
                  superblock.synced_segment == last.id && superblock.synced_end == last.end &&
                  last.file_bytes == last.end && last.end < options.segment_bytes;
   return start;
@@ -137,17 +136,14 @@ StatusOr<Recovered> Recover(const NodeOptions& options, const NodeEnv& env) {
             std::back_inserter(recovered.findings));
 
   std::string reason;
-  ASSIGN_OR_RETURN(recovered.index,
-                   IndexOpener(options, env, recovered.segments).Run(&reason));
+  ASSIGN_OR_RETURN(recovered.index, IndexOpener(options, env, recovered.segments).Run(&reason));
   if (!reason.empty() && LastReadable(recovered.segments) != nullptr) {
-    recovered.findings.push_back(make.OfDisk(
-        Finding::NOTE, "the index was built anew from the log: " + reason));
+    recovered.findings.push_back(
+        make.OfDisk(Finding::NOTE, "the index was built anew from the log: " + reason));
   }
-  ASSIGN_OR_RETURN(ReplayResult replay,
-                   Replay(options, env, superblock.superblock, recovered.segments,
-                          *recovered.index));
-  std::move(replay.findings.begin(), replay.findings.end(),
-            std::back_inserter(recovered.findings));
+  ASSIGN_OR_RETURN(ReplayResult replay, Replay(options, env, superblock.superblock,
+                                               recovered.segments, *recovered.index));
+  std::move(replay.findings.begin(), replay.findings.end(), std::back_inserter(recovered.findings));
   recovered.quarantine = std::move(replay.quarantine);
   recovered.log = MakeLogStart(options, superblock, recovered.segments, replay);
   ASSIGN_OR_RETURN(auto verified, recovered.index->Verified());

@@ -17,7 +17,7 @@ struct Suspect {
   uint64_t lsn;
   std::string text;
   bool unreadable;
-  RecordHeader header;    // Of a record whose payload is bad.
+  RecordHeader header;  // Of a record whose payload is bad.
   bool is_record = false;
 };
 
@@ -170,8 +170,14 @@ class Replayer {
       if (last) result_.zeros_behind = true;
       return;
     }
-    suspects_.push_back({info.number, gap.begin, gap.end, gap.first_lsn, DescribeGap(gap),
-                         gap.unreadable, {}, false});
+    suspects_.push_back({info.number,
+                         gap.begin,
+                         gap.end,
+                         gap.first_lsn,
+                         DescribeGap(gap),
+                         gap.unreadable,
+                         {},
+                         false});
   }
 
   Status JudgeAll() {
@@ -198,8 +204,7 @@ class Replayer {
     }
     delta.AddDropped({{suspect.segment, suspect.begin, suspect.end}, suspect.lsn, false});
     Add(make_.At(Finding::NOTE, suspect.segment, suspect.begin,
-                 absl::StrCat("an unfinished write was dropped (",
-                              suspect.end - suspect.begin,
+                 absl::StrCat("an unfinished write was dropped (", suspect.end - suspect.begin,
                               " bytes, never acknowledged): ", suspect.text)));
     return absl::OkStatus();
   }

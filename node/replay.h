@@ -38,7 +38,7 @@ bool IsUnwritten(const ScannedGap& gap);
 std::string DescribeGap(const ScannedGap& gap);
 
 struct ReplayResult {
-  uint64_t last = 0;          // Number of the last segment that holds records; 0: none.
+  uint64_t last = 0;  // Number of the last segment that holds records; 0: none.
   uint64_t last_lsn = 0;
   bool clean = true;          // Nothing bad in the last segment, nothing behind its end.
   bool zeros_behind = false;  // Only zeros behind its end.

@@ -100,8 +100,8 @@ class Scanner {
     bool good = whole && ChecksumOf(payload) == record.header.checksum;
     for (uint64_t i = length; good && i < stored.size(); ++i) good = stored[i] == 0;
     record.state = window_.Unreadable(record.offset, record.end()) ? PayloadState::kUnreadable
-                   : good                                           ? PayloadState::kGood
-                                                                    : PayloadState::kBad;
+                   : good                                          ? PayloadState::kGood
+                                                                   : PayloadState::kBad;
     if (good && !IsIndexed(record.header.kind)) {
       record.payload.assign(payload.begin(), payload.end());
     }
@@ -192,8 +192,7 @@ class Scanner {
     for (;;) {
       AddRecord(at, record);
       at += RecordExtent(record.length);
-      std::optional<RecordHeader> next =
-          RecordAt(at, options_.end, scan_.next_lsn, scan_.next_lsn);
+      std::optional<RecordHeader> next = RecordAt(at, options_.end, scan_.next_lsn, scan_.next_lsn);
       if (!next) break;
       record = *next;
     }

@@ -82,8 +82,7 @@ class Loader {
       return absl::OkStatus();
     }
     info.created_nanos = info.verified_nanos = header->created_nanos;
-    const std::string foreign =
-        Foreignness(*header, superblock_.vault, superblock_.node, number);
+    const std::string foreign = Foreignness(*header, superblock_.vault, superblock_.node, number);
     if (!foreign.empty()) {
       info.state = State::kForeign;
       Add(make_.OfSegment(Finding::FOREIGN, number, foreign));

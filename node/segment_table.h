@@ -19,15 +19,15 @@ struct SegmentInfo {
     kHeaderDamaged,  // Its records can still be read.
     kLeftover,       // A crash left it behind before its header was durable: it holds nothing.
     kMissing,
-    kForeign,        // Of another vault, node or number.
+    kForeign,  // Of another vault, node or number.
   };
   uint64_t number = 0;
   State state = State::kGood;
-  SegmentId id;                // Zero when nothing tells it.
-  uint64_t file_bytes = 0;     // Size of the file when it was looked at.
-  uint64_t end = 0;            // Records lie below. Of the last segment: set by replay.
-  uint64_t synced_lsn = 0;     // Up to here no record may be missing (N4). Likewise.
-  bool end_known = false;      // Else (the next header is lost) `end` is the file's, all is due.
+  SegmentId id;             // Zero when nothing tells it.
+  uint64_t file_bytes = 0;  // Size of the file when it was looked at.
+  uint64_t end = 0;         // Records lie below. Of the last segment: set by replay.
+  uint64_t synced_lsn = 0;  // Up to here no record may be missing (N4). Likewise.
+  bool end_known = false;   // Else (the next header is lost) `end` is the file's, all is due.
   int64_t created_nanos = 0;
   int64_t verified_nanos = 0;  // Wall time of the last full check; at least created_nanos.
 

@@ -26,8 +26,8 @@ class Window {
   const uint64_t end_;
   const size_t step_;
   AlignedBuffer buffer_;
-  uint64_t begin_ = 0;   // File offset of the buffer.
-  uint64_t filled_ = 0;  // Valid bytes in it.
+  uint64_t begin_ = 0;             // File offset of the buffer.
+  uint64_t filled_ = 0;            // Valid bytes in it.
   std::set<uint64_t> unreadable_;  // Blocks, by offset.
 };
 

@@ -16,7 +16,7 @@ class Writer {
  public:
   explicit Writer(Buffer& out) : out_(out) {}
   template <class T>
-    requires std::is_integral_v<T>
+  requires std::is_integral_v<T>
   void Fixed(T v) {
     auto u = static_cast<std::make_unsigned_t<T>>(v);
     for (size_t i = 0; i < sizeof(T); ++i) out_.push_back(static_cast<uint8_t>(u >> (8 * i)));
@@ -47,11 +47,11 @@ class Reader {
  public:
   explicit Reader(Bytes in) : in_(in) {}
   template <class T>
-    requires std::is_integral_v<T>
-  T Fixed() {
+  requires std::is_integral_v<T> T Fixed() {
     std::make_unsigned_t<T> u = 0;
     Bytes b = Raw(sizeof(T));
-    for (size_t i = 0; i < b.size(); ++i) u |= static_cast<std::make_unsigned_t<T>>(b[i]) << (8 * i);
+    for (size_t i = 0; i < b.size(); ++i)
+      u |= static_cast<std::make_unsigned_t<T>>(b[i]) << (8 * i);
     return static_cast<T>(u);
   }
   uint8_t U8() { return Fixed<uint8_t>(); }

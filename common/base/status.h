@@ -21,10 +21,10 @@
 #define HOLDFAST_CONCAT(a, b) HOLDFAST_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expr` is not ok.
-#define RETURN_IF_ERROR(expr)                        \
-  do {                                               \
-    ::absl::Status status_macro_ = (expr);           \
-    if (!status_macro_.ok()) return status_macro_;   \
+#define RETURN_IF_ERROR(expr)                      \
+  do {                                             \
+    ::absl::Status status_macro_ = (expr);         \
+    if (!status_macro_.ok()) return status_macro_; \
   } while (0)
 
 // ASSIGN_OR_RETURN(auto x, F()): x from a StatusOr, or returns its status.

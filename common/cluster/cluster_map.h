@@ -18,7 +18,7 @@ namespace holdfast {
 inline constexpr uint32_t kPlacementGroups = 4096;
 
 struct MapNode {
-  uint32_t number = 0;       // Its index in ClusterMap::nodes; its address is "node/<number>".
+  uint32_t number = 0;  // Its index in ClusterMap::nodes; its address is "node/<number>".
   NodeId id;
   double weight = 1;
   std::string failure_domain;  // "site/rack/host/disk"; distinct per disk by default.
@@ -26,7 +26,7 @@ struct MapNode {
 
 struct ClusterMap {
   uint64_t version = 1;
-  uint32_t replicas = 1;                   // R
+  uint32_t replicas = 1;  // R
   std::vector<MapNode> nodes;
   // Per PG the acting set: R node numbers (fewer when there are fewer nodes), best first.
   std::vector<std::vector<uint32_t>> placement;

@@ -26,7 +26,6 @@ void AeadSeal(const AeadKey& key, const AeadNonce& nonce, Bytes aad, Bytes plain
 // nonce ‖ ciphertext ‖ tag, the nonce given by the caller (fresh from Rng, or derived).
 Buffer AeadSealWithNonce(const AeadKey& key, const AeadNonce& nonce, Bytes aad, Bytes plaintext);
 // kDataLoss when `box` is too short or does not open. `what` names it in the message.
-StatusOr<Buffer> AeadOpenWithNonce(const AeadKey& key, Bytes aad, Bytes box,
-                                   std::string_view what);
+StatusOr<Buffer> AeadOpenWithNonce(const AeadKey& key, Bytes aad, Bytes box, std::string_view what);
 
 }  // namespace holdfast

@@ -18,13 +18,13 @@ namespace holdfast {
 // First byte of every key: which kind of row. Letters not listed are free for later kinds
 // (jobs, holds, ledger, principals).
 enum class RowKind : char {
-  kMeta = 'm',         // "m" ‖ name → vault facts
-  kCollection = 'c',   // "c" ‖ name → CollectionRow
-  kObject = 'o',       // "o" ‖ be64 collection ‖ escaped name ‖ be64 ~version number → ObjectRow
-  kSession = 's',      // "s" ‖ session id → SessionRow
-  kSealingKey = 'k',   // "k" ‖ sealing key id → SealingKeyRow
-  kSignature = 'b',    // "b" ‖ be64 commit number → SignatureRow
-  kOutbox = 'x',       // "x" ‖ be64 commit number → encoded commit record not yet on W nodes
+  kMeta = 'm',        // "m" ‖ name → vault facts
+  kCollection = 'c',  // "c" ‖ name → CollectionRow
+  kObject = 'o',  // "o" ‖ be64 collection ‖ escaped name ‖ be64 ~version number → ObjectRow
+  kSession = 's',     // "s" ‖ session id → SessionRow
+  kSealingKey = 'k',  // "k" ‖ sealing key id → SealingKeyRow
+  kSignature = 'b',   // "b" ‖ be64 commit number → SignatureRow
+  kOutbox = 'x',      // "x" ‖ be64 commit number → encoded commit record not yet on W nodes
 };
 
 struct CollectionRow {
@@ -33,11 +33,11 @@ struct CollectionRow {
   int64_t created_nanos = 0;
 };
 struct ObjectRow {
-  uint64_t commit_number = 0;  // Whose signature row covers it …
-  uint32_t leaf_index = 0;     // … and its leaf there.
+  uint64_t commit_number = 0;   // Whose signature row covers it …
+  uint32_t leaf_index = 0;      // … and its leaf there.
   uint64_t version_number = 0;  // 1, 2, 3 … per name.
   int64_t commit_nanos = 0;
-  Buffer manifest;             // Encoded ClearManifest, exactly as the client signed it.
+  Buffer manifest;  // Encoded ClearManifest, exactly as the client signed it.
 };
 enum class SessionState : uint8_t { kOpen = 1, kDone = 2, kAborted = 3 };
 struct SessionRow {
@@ -52,7 +52,7 @@ struct SealingKeyRow {
 struct SignatureRow {
   Buffer signer_public_key;
   Buffer certificate;
-  Buffer signature;            // Over SignatureMessage(domain, MerkleRoot(leaves)).
+  Buffer signature;  // Over SignatureMessage(domain, MerkleRoot(leaves)).
   std::vector<Hash256> leaves;
 };
 
@@ -89,10 +89,10 @@ StatusOr<SignatureRow> DecodeSignatureRow(std::string_view bytes);
 
 struct CommitRecord {
   uint64_t generation = 0;
-  uint64_t number = 0;          // 1, 2, 3 … without gaps.
-  Hash256 previous{};           // SHA-256 of the previous encoded record; zero for number 1.
+  uint64_t number = 0;  // 1, 2, 3 … without gaps.
+  Hash256 previous{};   // SHA-256 of the previous encoded record; zero for number 1.
   int64_t time_nanos = 0;
-  uint64_t epoch = 0;           // E when it was made.
+  uint64_t epoch = 0;  // E when it was made.
   KvBatch mutations;
 };
 // magic ‖ version ‖ suite ‖ vault ‖ generation ‖ number in clear, then nonce ‖ ciphertext ‖ tag

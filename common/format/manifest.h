@@ -27,19 +27,19 @@ struct ChunkRef {
 };
 
 struct PartRef {
-  RecordId id;            // PartId(version, index)
-  Hash256 digest;         // SHA-256 of the part's clear ‖ sealed bytes; covered by the signature.
+  RecordId id;     // PartId(version, index)
+  Hash256 digest;  // SHA-256 of the part's clear ‖ sealed bytes; covered by the signature.
 };
 
 struct ClearManifest {
-  std::string name;       // Raw path bytes, never normalised; no NUL, not empty.
+  std::string name;  // Raw path bytes, never normalised; no NUL, not empty.
   ObjectType type = ObjectType::kFile;
   VersionId version;
   int64_t time_nanos = 0;  // When the client made it.
-  ObjectTag tag_sha256;   // Of the content: file bytes, link target; of "" for a directory.
+  ObjectTag tag_sha256;    // Of the content: file bytes, link target; of "" for a directory.
   std::optional<ObjectTag> tag_sha1, tag_md5;
-  SealingKeyId sealing_key;   // Which session sealing key wraps the object key.
-  Buffer wrapped_key;         // The object key under it: nonce ‖ ciphertext ‖ tag.
+  SealingKeyId sealing_key;  // Which session sealing key wraps the object key.
+  Buffer wrapped_key;        // The object key under it: nonce ‖ ciphertext ‖ tag.
   uint64_t chunk_count = 0;
   std::vector<ChunkRef> chunks;  // All of them when chunk_count <= kChunksPerPart, else none.
   std::vector<PartRef> parts;    // ceil(chunk_count / kChunksPerPart) otherwise.
@@ -59,11 +59,11 @@ struct XAttr {
 };
 
 struct Attributes {
-  uint32_t mode = 0;        // Permission bits with suid, sgid, sticky (07777).
+  uint32_t mode = 0;  // Permission bits with suid, sgid, sticky (07777).
   uint32_t uid = 0, gid = 0;
   int64_t mtime_seconds = 0;
   uint32_t mtime_nanos = 0;
-  bool sparse = false;      // The source had holes: restore skips aligned zero blocks.
+  bool sparse = false;  // The source had holes: restore skips aligned zero blocks.
   std::vector<XAttr> xattrs;
 };
 

@@ -43,11 +43,11 @@ struct SegmentHeader {
   VaultId vault;
   NodeId node;
   SegmentId segment;
-  uint64_t number = 0;      // 1, 2, 3 … per node; also in the file name.
+  uint64_t number = 0;  // 1, 2, 3 … per node; also in the file name.
   int64_t created_nanos = 0;
   // Where the log before this segment ended, so that a truncated or missing one is noticed.
-  SegmentId previous;       // Zero for the first.
-  uint64_t previous_end = 0;       // Bytes of it that are synced.
+  SegmentId previous;         // Zero for the first.
+  uint64_t previous_end = 0;  // Bytes of it that are synced.
   uint64_t previous_last_lsn = 0;
 };
 std::array<uint8_t, kBlockSize> EncodeSegmentHeader(const SegmentHeader& header);
@@ -56,9 +56,9 @@ StatusOr<SegmentHeader> DecodeSegmentHeader(Bytes block);
 struct BatchHeader {
   SegmentId segment;
   uint64_t first_lsn = 0;
-  uint64_t synced_lsn = 0;    // Highest lsn of this segment known durable when this was written.
+  uint64_t synced_lsn = 0;  // Highest lsn of this segment known durable when this was written.
   uint32_t record_count = 0;
-  uint32_t total_bytes = 0;   // From this header to the end of padding; a multiple of 4 KiB.
+  uint32_t total_bytes = 0;  // From this header to the end of padding; a multiple of 4 KiB.
 };
 void EncodeBatchHeader(const BatchHeader& header, std::span<uint8_t, kBatchHeaderSize> out);
 StatusOr<BatchHeader> DecodeBatchHeader(Bytes bytes);
@@ -66,17 +66,17 @@ StatusOr<BatchHeader> DecodeBatchHeader(Bytes bytes);
 struct RecordHeader {
   RecordKind kind = RecordKind::kChunk;
   uint8_t suite = 1;
-  uint8_t shard = 0;            // 0: a full replica.
+  uint8_t shard = 0;  // 0: a full replica.
   uint16_t placement_class = 0;
-  uint32_t length = 0;          // Of the payload.
-  uint64_t lsn = 0;             // Per segment, from 1, without gaps.
+  uint32_t length = 0;  // Of the payload.
+  uint64_t lsn = 0;     // Per segment, from 1, without gaps.
   uint64_t touch_epoch = 0;
-  uint64_t number = 0;          // Commit records: the commit number. Else 0.
+  uint64_t number = 0;  // Commit records: the commit number. Else 0.
   SegmentId segment;
   DomainId domain;
   WriterId writer;
   RecordId id;
-  Checksum checksum;            // XXH3-128 of the payload.
+  Checksum checksum;  // XXH3-128 of the payload.
 };
 void EncodeRecordHeader(const RecordHeader& header, std::span<uint8_t, kRecordHeaderSize> out);
 StatusOr<RecordHeader> DecodeRecordHeader(Bytes bytes);
@@ -85,7 +85,9 @@ StatusOr<RecordHeader> DecodeRecordHeader(Bytes bytes);
 constexpr uint64_t RecordExtent(uint64_t payload_length) {
   return (kRecordHeaderSize + payload_length + kRecordAlign - 1) / kRecordAlign * kRecordAlign;
 }
-constexpr uint64_t RoundUpToBlock(uint64_t n) { return (n + kBlockSize - 1) / kBlockSize * kBlockSize; }
+constexpr uint64_t RoundUpToBlock(uint64_t n) {
+  return (n + kBlockSize - 1) / kBlockSize * kBlockSize;
+}
 
 struct QuarantineEntry {  // 48 bytes
   RecordId id;
@@ -108,13 +110,13 @@ struct Superblock {
   VaultId vault;
   NodeId node;
   DiskIncarnation incarnation;
-  uint32_t node_number = 0;     // Its place in the cluster map.
+  uint32_t node_number = 0;  // Its place in the cluster map.
   uint64_t generation = 0;
-  uint64_t sequence = 0;        // Of this slot; each write adds one.
-  SegmentId synced_segment;     // The last batch known durable.
+  uint64_t sequence = 0;     // Of this slot; each write adds one.
+  SegmentId synced_segment;  // The last batch known durable.
   uint64_t synced_segment_number = 0;
   uint64_t synced_lsn = 0;
-  uint64_t synced_end = 0;      // File offset after it.
+  uint64_t synced_end = 0;  // File offset after it.
 };
 std::array<uint8_t, kBlockSize> EncodeSuperblock(const Superblock& superblock);
 StatusOr<Superblock> DecodeSuperblock(Bytes block);

@@ -23,7 +23,7 @@ struct VaultFile {
   uint32_t chunk_size = 512 * 1024;  // avg of the cut rule
   uint32_t replicas = 1;             // R
   int64_t created_nanos = 0;
-  std::vector<VaultNode> nodes;      // In order of node number.
+  std::vector<VaultNode> nodes;  // In order of node number.
   // MakeKeyCheck of the catalogue key, so that a wrong key file is told from damage.
   Buffer key_check;
 };

@@ -41,7 +41,8 @@ class File {
   virtual Status WriteAt(uint64_t offset, Bytes data) = 0;
   virtual Status DataSync() = 0;
   virtual Status Truncate(uint64_t size) = 0;
-  // Reserves blocks and extends the size; reads there give zeros.
+  // Reserves blocks and extends the size; reads there give zeros. When it fails, size and blocks
+  // are as they were.
   virtual Status Allocate(uint64_t offset, uint64_t length) = 0;
   virtual StatusOr<uint64_t> Size() = 0;
 };

@@ -124,13 +124,18 @@ class PosixFile : public File {
 
   Status Allocate(uint64_t offset, uint64_t length) override {
     if (length == 0) return absl::OkStatus();
+    ASSIGN_OR_RETURN(uint64_t size, Size());
     int r = Retry([&] {
       return fallocate(fd_.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(length));
     });
     if (r == 0) return absl::OkStatus();
-    if (errno != EOPNOTSUPP) return ErrorAt(path_, errno);
+    if (errno != EOPNOTSUPP) {
+      Status status = ErrorAt(path_, errno);
+      // On a full disk, the blocks that it did get stay with the file.
+      (void)Truncate(size);
+      return status;
+    }
     // The file system cannot reserve; it can at least extend.
-    ASSIGN_OR_RETURN(uint64_t size, Size());
     return size < offset + length ? Truncate(offset + length) : absl::OkStatus();
   }
 

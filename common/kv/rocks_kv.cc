@@ -126,6 +126,8 @@ rocksdb::Options OptionsOf(const RocksKvOptions& o, bool create, rocksdb::Env* e
   r.max_background_jobs = 2;
   r.level_compaction_dynamic_level_bytes = true;
   r.bytes_per_sync = 1u << 20;
+  // Reserving a whole write buffer for the log would take what is left of a nearly full disk.
+  r.allow_fallocate = false;
   r.merge_operator = std::make_shared<BatchCounter>();
   r.table_factory.reset(rocksdb::NewBlockBasedTableFactory(TableOptionsOf(o)));
   return r;

@@ -25,10 +25,10 @@ namespace holdfast {
 inline constexpr uint64_t kVerifyAtOpenBytes = 64u << 20;
 
 struct RocksKvOptions {
-  bool wal = true;                 // false: a cache that may revert to an earlier flush.
+  bool wal = true;  // false: a cache that may revert to an earlier flush.
   size_t write_buffer_bytes = 32u << 20;
   size_t block_cache_bytes = 32u << 20;
-  bool bloom = false;              // Bloom filters for point misses.
+  bool bloom = false;  // Bloom filters for point misses.
   // When set, files are encrypted at rest under this key (encrypted_env.h), and every row carries
   // an 8-byte MAC under a key derived from it, bound to its key; a wrong MAC is kDataLoss naming
   // the row's key in hex.

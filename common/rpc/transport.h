@@ -22,8 +22,8 @@
 namespace holdfast {
 
 struct RpcMessage {
-  uint16_t method = 0;               // One of rpc::Method (common/rpc/methods.h).
-  std::string head;                  // A serialised Protobuf message.
+  uint16_t method = 0;  // One of rpc::Method (common/rpc/methods.h).
+  std::string head;     // A serialised Protobuf message.
   std::vector<SharedBytes> frames;
 };
 

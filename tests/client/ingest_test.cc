@@ -94,8 +94,7 @@ TEST(IngestTest, ASecondIngestStoresNothing) {
     EXPECT_EQ(s.duplicates, run == 0 ? 0u : 51u);
     EXPECT_EQ(s.duplicate_chunks, run == 0 ? 0u : s.chunks);
     EXPECT_EQ(s.stored_bytes > 0, run == 0);
-    EXPECT_EQ(rig.seen().objects["f7"],
-              run == 0 ? ObjectState::kStored : ObjectState::kUnchanged);
+    EXPECT_EQ(rig.seen().objects["f7"], run == 0 ? ObjectState::kStored : ObjectState::kUnchanged);
   }
 }
 
@@ -177,8 +176,8 @@ TEST(IngestTest, TwoReplicasAreTheSameBytes) {
 
 TEST(IngestTest, LosingAndRepeatingMessagesChangesNothing) {
   for (uint64_t seed = 1; seed <= 5; ++seed) {
-    IngestRig rig({.seed = seed, .nodes = 2, .replicas = 2, .network = {.drop = 0.05,
-                                                                       .duplicate = 0.1}});
+    IngestRig rig(
+        {.seed = seed, .nodes = 2, .replicas = 2, .network = {.drop = 0.05, .duplicate = 0.1}});
     MemorySource source;
     for (int i = 0; i < 60; ++i) source.AddFile("f" + std::to_string(i), NoiseBytes(i, 30'000));
     source.AddFile("long", NoiseBytes(1000, 4'000'000));
@@ -326,19 +325,23 @@ TEST(IngestTest, AFullDiskStopsTheIngestAndKeepsWhatWasAcknowledged) {
   rig.node(0).hook = FailChunkPuts(absl::ResourceExhaustedError("no space left on device"), 3);
   MemorySource source;
   constexpr int kFiles = 300;
-  for (int i = 0; i < kFiles; ++i) source.AddFile("f" + std::to_string(i), NoiseBytes(i, 1'000'000));
+  for (int i = 0; i < kFiles; ++i)
+    source.AddFile("f" + std::to_string(i), NoiseBytes(i, 1'000'000));
   source.AddFile("known", "kept");
   StatusOr<IngestSummary> s = rig.Run(source);
   ASSERT_FALSE(s.ok());
   EXPECT_TRUE(absl::IsResourceExhausted(s.status())) << s.status();
   EXPECT_GT(rig.seen().objects.size(), 0u);
-  EXPECT_GT(rig.seen().errors.size(), 0u);
+  EXPECT_LT(rig.seen().objects.size(), size_t{kFiles});
+  EXPECT_THAT(rig.seen().errors, IsEmpty());  // The one error is the vault's.
   EXPECT_LT(rig.progress().bytes_read, uint64_t{kFiles} * 1'000'000);  // It stopped reading.
   for (const auto& [name, state] : rig.seen().objects) {
     if (name == "known") continue;
     EXPECT_TRUE(rig.Read(name) == NoiseBytes(std::stoi(name.substr(1)), 1'000'000)) << name;
   }
-  for (const auto& [name, status] : rig.seen().errors) {
+  for (int i = 0; i < kFiles; ++i) {
+    const std::string name = "f" + std::to_string(i);
+    if (rig.seen().objects.contains(name)) continue;
     EXPECT_TRUE(absl::IsNotFound(rig.vault().Lookup("c", name).status())) << name;
   }
   EXPECT_EQ(rig.Read("kept"), "kept");
@@ -350,7 +353,7 @@ TEST(IngestTest, OneRefusedPutFailsOnlyWhatNeedsIt) {
   rig.node(0).hook = [&](RpcMessage& request, ReplyFn& reply) {
     if (request.method != rpc::kNodePut || failed) return false;
     failed = true;
-    reply(absl::ResourceExhaustedError("no space left on device"));
+    reply(absl::InternalError("refused"));
     return true;
   };
   auto fill = [](MemorySource& source) {
@@ -367,7 +370,7 @@ TEST(IngestTest, OneRefusedPutFailsOnlyWhatNeedsIt) {
   EXPECT_GT(s->files, 0u);
   EXPECT_EQ(s->files + s->errors, 40u);
   for (const auto& [name, status] : rig.seen().errors) {
-    EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+    EXPECT_TRUE(absl::IsInternal(status)) << status;
     EXPECT_EQ(rig.seen().errors.count("f" + name.substr(name.find_first_of("0123456789"))), 1u);
   }
   // The next ingest heals it.
@@ -389,7 +392,7 @@ TEST(IngestTest, AFailingCommitIsTheVaultsFailure) {
   StatusOr<IngestSummary> s = rig.Run(source);
   EXPECT_TRUE(absl::IsAborted(s.status())) << s.status();
   EXPECT_THAT(rig.seen().objects, IsEmpty());
-  EXPECT_EQ(rig.seen().errors.size(), 10u);
+  EXPECT_THAT(rig.seen().errors, IsEmpty());
 }
 
 TEST(IngestTest, ANodeThatIsAwayFailsTwoReplicasButNotThree) {

@@ -67,8 +67,7 @@ IngestRig::IngestRig(const RigOptions& options)
                               map_};
   Must(Coordinator::Format(co, *catalogue_, clock));
   Loop& loop = NewLoop("coordinator");
-  coordinator_ =
-      *Coordinator::Open(co, CoordinatorEnv{clock, rng, loop, *transport_, *catalogue_});
+  coordinator_ = *Coordinator::Open(co, CoordinatorEnv{clock, rng, loop, *transport_, *catalogue_});
   coordinator_front_.target = coordinator_.get();
   transport_->Attach(kCoordinatorAddress, coordinator_front_, loop);
   vault_ = std::make_unique<Vault>(*transport_, key_, VaultParams{key_.domain, options_.chunk_size},
@@ -132,7 +131,11 @@ void IngestRig::OpenNode(uint32_t i) {
   MemKvDisk* disk = index_disks_.back().get();
   Loop& loop = NewLoop("node");
   node_loops_.push_back(&loop);
-  NodeEnv env{fs, clock, rng, loop, io,
+  NodeEnv env{fs,
+              clock,
+              rng,
+              loop,
+              io,
               [disk](bool) -> StatusOr<std::unique_ptr<Kv>> { return OpenMemKv(*disk, false); },
               [disk] {
                 disk->Wipe();

@@ -23,7 +23,7 @@ namespace holdfast::testing {
 
 struct RigOptions {
   uint64_t seed = 1;
-  bool threaded = false;        // Else simulated.
+  bool threaded = false;  // Else simulated.
   uint32_t nodes = 1, replicas = 1;
   uint32_t chunk_size = 64 * 1024;
   SimNetworkOptions network;

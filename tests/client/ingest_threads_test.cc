@@ -116,8 +116,12 @@ TEST(IngestThreadsTest, AVaultThatFailsMidwayEndsTheIngest) {
   MemorySource source;
   constexpr uint64_t kSize = 50u << 20;
   for (int i = 0; i < 20; ++i) source.AddGenerated(std::to_string(i), kSize, FillWithCounter);
+  const int64_t start = SystemClock().MonotonicNanos();
   StatusOr<IngestSummary> s = rig.Run(source, {}, 2);
   EXPECT_TRUE(absl::IsResourceExhausted(s.status())) << s.status();
+  EXPECT_TRUE(rig.seen().errors.empty()) << "it is the vault that failed";
+  EXPECT_LT(SystemClock().MonotonicNanos() - start, 25'000'000'000)
+      << "there is nothing to wait for";
   EXPECT_LT(rig.progress().bytes_read, 15 * kSize);
 }
 

@@ -8,10 +8,10 @@
 namespace holdfast {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::RandomBytes;
 using testing::TestVault;
 using testing::TestVaultOptions;
-using ::testing::HasSubstr;
 
 constexpr uint64_t kToEnd = UINT64_MAX;
 
@@ -47,10 +47,18 @@ TEST(ReaderTest, ReadsRanges) {
   TestVault t;
   const std::string content = RandomBytes(2, 1'000'000);
   t.Commit("case", {{.name = "o", .content = content}});
-  const std::pair<uint64_t, uint64_t> ranges[] = {
-      {0, 0},           {0, 1},         {0, 1'000'000},       {1, 999'999},
-      {300'000, 300'001}, {10, 700'000}, {999'999, 1'000'000}, {999'999, 2'000'000},
-      {1'000'000, 2'000'000}, {2'000'000, 3'000'000}, {5, 3}, {500'000, kToEnd}};
+  const std::pair<uint64_t, uint64_t> ranges[] = {{0, 0},
+                                                  {0, 1},
+                                                  {0, 1'000'000},
+                                                  {1, 999'999},
+                                                  {300'000, 300'001},
+                                                  {10, 700'000},
+                                                  {999'999, 1'000'000},
+                                                  {999'999, 2'000'000},
+                                                  {1'000'000, 2'000'000},
+                                                  {2'000'000, 3'000'000},
+                                                  {5, 3},
+                                                  {500'000, kToEnd}};
   for (const auto& [begin, end] : ranges) {
     const uint64_t to = std::min<uint64_t>(end, content.size());
     const std::string expected = begin < to ? content.substr(begin, to - begin) : "";
@@ -152,9 +160,8 @@ TEST(ReaderTest, TheSinksErrorEndsTheRead) {
   TestVault t;
   t.Commit("case", {{.name = "a", .content = "x"}});
   StatusOr<Vault::OpenedObject> object = t.vault().OpenObject(*t.vault().Lookup("case", "a"));
-  const Status status = ReadObject(t.vault(), *object, 0, kToEnd, [](Bytes) {
-    return absl::ResourceExhaustedError("full");
-  });
+  const Status status = ReadObject(t.vault(), *object, 0, kToEnd,
+                                   [](Bytes) { return absl::ResourceExhaustedError("full"); });
   EXPECT_EQ(status, absl::ResourceExhaustedError("full"));
 }
 

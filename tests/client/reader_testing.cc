@@ -294,8 +294,8 @@ void TestVault::Commit(const std::string& collection, const std::vector<TestObje
     signature.leaves.push_back(ManifestLeaf(key_.domain, collection, row.manifest));
     versions.insert(versions.begin(), std::move(row));
   }
-  signature.signature = *Sign(signer->signing_key,
-                              SignatureMessage(key_.domain, MerkleRoot(signature.leaves)));
+  signature.signature =
+      *Sign(signer->signing_key, SignatureMessage(key_.domain, MerkleRoot(signature.leaves)));
   coordinator_.signatures[commits_] = std::move(signature);
 }
 

@@ -23,10 +23,10 @@ class FakeNode : public Service {
 
   std::mutex mutex;
   std::map<RecordId, Buffer> records;
-  std::set<RecordId> corrupt;      // Answered as failing their checksum.
-  std::set<RecordId> quarantined;  // As readers asked.
+  std::set<RecordId> corrupt;            // Answered as failing their checksum.
+  std::set<RecordId> quarantined;        // As readers asked.
   std::vector<proto::Finding> findings;  // Of its one segment.
-  uint64_t gets = 0;               // Records asked for.
+  uint64_t gets = 0;                     // Records asked for.
 };
 
 // Rows as the catalogue has them. The signed bytes are in the rows; change them at will.
@@ -39,7 +39,7 @@ class FakeCoordinator : public Service {
   // Collection → name → versions, newest first.
   std::map<std::string, std::map<std::string, std::vector<ObjectRow>>> collections;
   std::map<uint64_t, SignatureRow> signatures;
-  std::map<std::string, std::string> sealing_keys;             // Id → box.
+  std::map<std::string, std::string> sealing_keys;               // Id → box.
   std::map<std::pair<std::string, uint32_t>, PartRecord> parts;  // (Version, index) → part.
 
  private:

@@ -23,8 +23,8 @@ namespace holdfast {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::RandomBytes;
 using ::testing::IsEmpty;
+using testing::RandomBytes;
 
 // One node and a coordinator on this machine's file system.
 class RealVault {
@@ -37,7 +37,11 @@ class RealVault {
     ComputePlacement(map_);
     const NodeOptions options{.dir = dir, .vault = key_.vault, .node = node.id};
     EXPECT_TRUE(Node::Format(options, PosixFs(), SecureRng()).ok());
-    const NodeEnv env{PosixFs(), SystemClock(), SecureRng(), *node_loop_, *io_,
+    const NodeEnv env{PosixFs(),
+                      SystemClock(),
+                      SecureRng(),
+                      *node_loop_,
+                      *io_,
                       [this](bool) { return OpenMemKv(index_disk_, false); },
                       [] { return absl::OkStatus(); }};
     node_ = *Node::Open(options, env);
@@ -115,7 +119,10 @@ void Walk(int parent, const std::string& base, const std::string& name,
           std::map<std::string, Facts>& out) {
   struct stat st;
   ASSERT_EQ(fstatat(parent, base.c_str(), &st, AT_SYMLINK_NOFOLLOW), 0) << base;
-  Facts f{.mode = st.st_mode, .uid = st.st_uid, .gid = st.st_gid, .mtime = st.st_mtim.tv_sec,
+  Facts f{.mode = st.st_mode,
+          .uid = st.st_uid,
+          .gid = st.st_gid,
+          .mtime = st.st_mtim.tv_sec,
           .mtime_nanos = st.st_mtim.tv_nsec};
   if (S_ISLNK(st.st_mode)) {
     char target[4096];

@@ -15,12 +15,12 @@ namespace holdfast {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::RandomBytes;
-using testing::TestObject;
-using testing::TestVault;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::RandomBytes;
+using testing::TestObject;
+using testing::TestVault;
 using ::testing::UnorderedElementsAre;
 
 std::string ReadAll(const fs::path& path) {
@@ -49,10 +49,9 @@ class RestoreTest : public ::testing::TestWithParam<int> {
 
   RestoreSummary Run(TestVault& t, const std::string& prefix = "") {
     recorder_ = {};
-    StatusOr<RestoreSummary> summary =
-        Restore(t.vault(),
-                {.collection = "case", .prefix = prefix, .to = to_, .threads = GetParam()},
-                recorder_);
+    StatusOr<RestoreSummary> summary = Restore(
+        t.vault(), {.collection = "case", .prefix = prefix, .to = to_, .threads = GetParam()},
+        recorder_);
     EXPECT_TRUE(summary.ok()) << summary.status();
     return summary.value_or(RestoreSummary{});
   }
@@ -134,8 +133,8 @@ TEST_P(RestoreTest, ALostObjectIsNamedAndLeavesNothing) {
 
 TEST_P(RestoreTest, RefusesNamesThatLeaveTheDirectory) {
   TestVault t;
-  const std::vector<std::string> names = {"../escaped", "a/../../escaped", "..", ".", "a//b",
-                                          "/etc/escaped", "a/./b", "a/", "x/.."};
+  const std::vector<std::string> names = {"../escaped",   "a/../../escaped", "..", ".",   "a//b",
+                                          "/etc/escaped", "a/./b",           "a/", "x/.."};
   std::vector<TestObject> objects = {{.name = "a", .type = ObjectType::kDirectory},
                                      {.name = "...", .content = "a name like any other"}};
   for (const std::string& name : names) objects.push_back({.name = name, .content = "bad"});
@@ -191,11 +190,12 @@ TEST_P(RestoreTest, DoesNotOverwrite) {
 TEST_P(RestoreTest, HardLinksWithinTheScope) {
   TestVault t;
   const std::string big = RandomBytes(6, 3'000'000);
-  t.Commit("case", {{.name = "a/1", .content = big},
-                    {.name = "a/2", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
-                    {.name = "a/0", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
-                    {.name = "b/3", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
-                    {.name = "b/4", .content = "x", .type = ObjectType::kHardLink, .link = "gone"}});
+  t.Commit("case",
+           {{.name = "a/1", .content = big},
+            {.name = "a/2", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
+            {.name = "a/0", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
+            {.name = "b/3", .content = big, .type = ObjectType::kHardLink, .link = "a/1"},
+            {.name = "b/4", .content = "x", .type = ObjectType::kHardLink, .link = "gone"}});
   RestoreSummary s = Run(t);
   EXPECT_THAT(recorder_.errors, IsEmpty());
   EXPECT_EQ(s.hard_links, 3u);
@@ -214,8 +214,9 @@ TEST_P(RestoreTest, HardLinksWithinTheScope) {
 
 TEST_P(RestoreTest, AHardLinkDoesNotTakeAForeignFilesContent) {
   TestVault t;
-  t.Commit("case", {{.name = "1", .content = "genuine"},
-                    {.name = "2", .content = "genuine", .type = ObjectType::kHardLink, .link = "1"}});
+  t.Commit("case",
+           {{.name = "1", .content = "genuine"},
+            {.name = "2", .content = "genuine", .type = ObjectType::kHardLink, .link = "1"}});
   std::ofstream(to_ + "/1") << "foreign";
   const RestoreSummary s = Run(t);
   EXPECT_THAT(recorder_.errors, ElementsAre("1"));
@@ -225,8 +226,9 @@ TEST_P(RestoreTest, AHardLinkDoesNotTakeAForeignFilesContent) {
 
 TEST_P(RestoreTest, AHardLinkToALostFileIsLostToo) {
   TestVault t;
-  t.Commit("case", {{.name = "1", .content = "genuine"},
-                    {.name = "2", .content = "genuine", .type = ObjectType::kHardLink, .link = "1"}});
+  t.Commit("case",
+           {{.name = "1", .content = "genuine"},
+            {.name = "2", .content = "genuine", .type = ObjectType::kHardLink, .link = "1"}});
   t.Rot(0, t.RecordsOf("case", "1")[0]);
   Run(t);
   EXPECT_THAT(recorder_.errors, ElementsAre("1", "2"));
@@ -266,8 +268,8 @@ TEST_P(RestoreTest, ThePrefixIsByComponentAndNamesKeepTheirPath) {
   Recorder recorder;
   EXPECT_TRUE(absl::IsNotFound(
       Restore(t.vault(), {.collection = "case", .prefix = "a/x", .to = to_}, recorder).status()));
-  EXPECT_TRUE(absl::IsNotFound(
-      Restore(t.vault(), {.collection = "none", .to = to_}, recorder).status()));
+  EXPECT_TRUE(
+      absl::IsNotFound(Restore(t.vault(), {.collection = "none", .to = to_}, recorder).status()));
 }
 
 TEST_P(RestoreTest, MakesTheDestination) {
@@ -298,9 +300,9 @@ TEST_P(RestoreTest, AnIngestOnlyKeyIsRefused) {
   TestVault t;
   t.Commit("case", {{.name = "a", .content = "1"}});
   Recorder recorder;
-  EXPECT_TRUE(absl::IsPermissionDenied(Restore(*t.VaultWith(*MakeIngestOnly(t.key())),
-                                               {.collection = "case", .to = to_}, recorder)
-                                           .status()));
+  EXPECT_TRUE(absl::IsPermissionDenied(
+      Restore(*t.VaultWith(*MakeIngestOnly(t.key())), {.collection = "case", .to = to_}, recorder)
+          .status()));
   EXPECT_THAT(Listing(), IsEmpty());
 }
 

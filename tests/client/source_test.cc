@@ -115,8 +115,7 @@ TEST_F(SourceTest, NamesAreRawBytesInByteOrder) {
     Write("d/" + name, name);
   }
   std::vector<SourceEntry> entries = WalkOf(root_ + "/d/.");
-  EXPECT_THAT(Names(entries),
-              ElementsAre(" ", "A", "a\nb", longest, "\xc3\xa9", "\xff\xfe"));
+  EXPECT_THAT(Names(entries), ElementsAre(" ", "A", "a\nb", longest, "\xc3\xa9", "\xff\xfe"));
   for (SourceEntry& entry : entries) EXPECT_EQ(Content(*source_, entry), entry.name);
 }
 
@@ -248,7 +247,8 @@ TEST_F(SourceTest, WhatMayNotBeReadIsNamed) {
   ASSERT_EQ(::seteuid(65534), 0);
   std::vector<SourceEntry> entries = WalkOf(root_ + "/.");
   std::vector<Status> opened;
-  for (SourceEntry& e : entries) opened.push_back(e.error.ok() ? source_->Open(e).status() : e.error);
+  for (SourceEntry& e : entries)
+    opened.push_back(e.error.ok() ? source_->Open(e).status() : e.error);
   ASSERT_EQ(::seteuid(0), 0);
   ASSERT_THAT(Names(entries), ElementsAre("closed", "open", "secret"));
   EXPECT_TRUE(absl::IsPermissionDenied(entries[0].error)) << entries[0].error;
@@ -311,8 +311,8 @@ TEST_F(SourceTest, HolesReadAsZeros) {
   StatusOr<std::unique_ptr<SourceFile>> file = source_->Open(entry);
   std::string got;
   for (std::string piece(1'234'567, '?');;) {
-    StatusOr<size_t> n = (*file)->ReadAt(
-        got.size(), {reinterpret_cast<uint8_t*>(piece.data()), piece.size()});
+    StatusOr<size_t> n =
+        (*file)->ReadAt(got.size(), {reinterpret_cast<uint8_t*>(piece.data()), piece.size()});
     ASSERT_TRUE(n.ok());
     got.append(piece, 0, *n);
     if (*n < piece.size()) break;

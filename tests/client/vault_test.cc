@@ -8,9 +8,9 @@
 namespace holdfast {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::TestObject;
 using testing::TestVault;
-using ::testing::HasSubstr;
 
 TEST(VaultTest, OpensWhatWasSealed) {
   TestVault t;

@@ -8,11 +8,11 @@
 namespace holdfast {
 namespace {
 
-using testing::RandomBytes;
-using testing::TestVault;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::RandomBytes;
+using testing::TestVault;
 using ::testing::UnorderedElementsAre;
 
 struct Recorder : VerifyObserver {
@@ -43,12 +43,13 @@ INSTANTIATE_TEST_SUITE_P(Threads, VerifyTest, ::testing::Values(-1, 1, 3));
 
 TEST_P(VerifyTest, FindsNothingWrongWithAGoodVault) {
   TestVault t({.nodes = 2, .replicas = 2});
-  t.Commit("case", {{.name = "d", .type = ObjectType::kDirectory},
-                    {.name = "d/empty", .content = ""},
-                    {.name = "d/long", .content = RandomBytes(1, 5'000'000)},
-                    {.name = "d/packed", .content = std::string(500'000, 'a'), .codec = Codec::kZstd},
-                    {.name = "d/sha256 only", .content = "x", .legacy_digests = false},
-                    {.name = "d/short", .content = "hello"}});
+  t.Commit("case",
+           {{.name = "d", .type = ObjectType::kDirectory},
+            {.name = "d/empty", .content = ""},
+            {.name = "d/long", .content = RandomBytes(1, 5'000'000)},
+            {.name = "d/packed", .content = std::string(500'000, 'a'), .codec = Codec::kZstd},
+            {.name = "d/sha256 only", .content = "x", .legacy_digests = false},
+            {.name = "d/short", .content = "hello"}});
   t.Commit("case", {{.name = "d/short", .content = "second version"}});
   const VerifySummary s = Run(t);
   EXPECT_THAT(recorder_.errors, IsEmpty());
@@ -139,7 +140,8 @@ TEST_P(VerifyTest, ReplicasThatDifferAreDamageEvenIfBothOpen) {
 
 TEST_P(VerifyTest, ForgedManifestsAreLost) {
   TestVault t;
-  t.Commit("case", {{.name = "a", .content = "1"}, {.name = "b", .content = "2"},
+  t.Commit("case", {{.name = "a", .content = "1"},
+                    {.name = "b", .content = "2"},
                     {.name = "c", .content = "3"}});
   std::swap(t.Row("case", "a"), t.Row("case", "b"));
   const VerifySummary s = Run(t);

@@ -360,6 +360,23 @@ TEST_F(CommitTest, FullDiskStoresNothingAndTheNextCommitWorks) {
   EXPECT_EQ(Texts(vault.Fsck()), "");
 }
 
+TEST_F(CommitTest, FullNodeIsToldAtOnceAndTheCommitStandsOnceThereIsRoom) {
+  SessionId session = vault.MustOpenSession();
+  vault.node(0).put_error = absl::ResourceExhaustedError("the disk is full");
+  const int64_t start = vault.clock().MonotonicNanos();
+  for (const char* name : {"a", "b"}) {
+    Status status = vault.Commit(vault.MakeCommit(session, "case", {{name, "1"}})).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_THAT(Message(status), HasSubstr("the disk is full"));
+  }
+  EXPECT_LT(vault.clock().MonotonicNanos() - start, 1'000'000'000);
+  vault.node(0).put_error = absl::OkStatus();
+  vault.RunFor(10'000'000'000);
+  ASSERT_TRUE(vault.Commit(vault.MakeCommit(session, "case", {{"c", "1"}})).ok());
+  EXPECT_THAT(vault.Names(ListOf("case")), ElementsAre("a", "c"));
+  EXPECT_EQ(Texts(vault.Fsck()), "");
+}
+
 TEST_F(CommitTest, FailedDiskStopsTheCoordinator) {
   SessionId session = vault.MustOpenSession();
   vault.kv().before_write = [](const KvBatch&, bool) {

@@ -34,18 +34,18 @@ TEST_F(NodesTest, AckMeansBothNodesHaveTheRecord) {
 TEST_F(NodesTest, NoAckWithoutTheSecondNodeAndRecoveryWhenItReturns) {
   SessionId session = vault.MustOpenSession();
   proto::CommitRequest request = vault.MakeCommit(session, "case", {{"a", "1"}});
-  vault.node(1).put_error = absl::ResourceExhaustedError("no space left");
+  vault.node(1).put_error = absl::UnavailableError("the disk fails");
   Status status = vault.Commit(request).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(Message(status), "commit 1 is not yet on enough nodes: node 1: no space left");
+  EXPECT_EQ(Message(status), "commit 1 is not yet on enough nodes: node 1: the disk fails");
   EXPECT_EQ(vault.VaultStatus().outbox(), 1u);
-  EXPECT_THAT(vault.VaultStatus().findings(0).text(), HasSubstr("node 1: no space left"));
+  EXPECT_THAT(vault.VaultStatus().findings(0).text(), HasSubstr("node 1: the disk fails"));
   // Reads go on; a commit waits, also one that repeats what is stored already, and gives up.
   EXPECT_THAT(vault.Names(ListOf("case")), ElementsAre("a"));
   const int64_t begin = vault.clock().MonotonicNanos();
   Status waited = vault.Commit(vault.MakeCommit(session, "case", {{"a", "1"}})).status();
   EXPECT_EQ(waited.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(Message(waited), HasSubstr("node 1: no space left"));
+  EXPECT_THAT(Message(waited), HasSubstr("node 1: the disk fails"));
   EXPECT_GE(vault.clock().MonotonicNanos() - begin, 30 * kSecond);
   EXPECT_LT(vault.clock().MonotonicNanos() - begin, 60 * kSecond);
   EXPECT_EQ(vault.node(1).commits().size(), 0u);

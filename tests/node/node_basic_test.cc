@@ -59,8 +59,8 @@ TEST_P(NodeBasicTest, UnknownIdsAreMissing) {
 
 TEST_P(NodeBasicTest, IndexIsRebuiltEqual) {
   for (uint64_t n = 0; n < 30; ++n) {
-    rig_->PutPresent({IdOf(n), PayloadOf(n, 9000), n % 3 == 0 ? RecordKind::kCommitRecord
-                                                               : RecordKind::kChunk, n + 1},
+    rig_->PutPresent({IdOf(n), PayloadOf(n, 9000),
+                      n % 3 == 0 ? RecordKind::kCommitRecord : RecordKind::kChunk, n + 1},
                      n);
     if (n % 4 == 0) rig_->PinOne(IdOf(n / 2), 100 + n);
   }

@@ -20,13 +20,13 @@ class NodeDamageTest : public testing::Test {
     rig_ = std::make_unique<SimRig>(5);
     ASSERT_TRUE(rig_->Open().ok());
     for (uint64_t n = 0; n < kRecords; ++n) rig_->PutPresent(ItemOf(n));
-    rig_->PinOne(IdOf(0), 9);                                      // A touch record.
-    rig_->PutPresent({IdOf(100), PayloadOf(100, 50)});             // Will be quarantined.
+    rig_->PinOne(IdOf(0), 9);                           // A touch record.
+    rig_->PutPresent({IdOf(100), PayloadOf(100, 50)});  // Will be quarantined.
     proto::NodeQuarantineRequest quarantine;
     quarantine.set_id(ToString(IdOf(100).bytes()));
     quarantine.set_checksum(ToString(ChecksumOf(PayloadOf(100, 50)).bytes()));
     ASSERT_TRUE(rig_->Call(MakeMessage(rpc::kNodeQuarantine, quarantine)).ok());
-    rig_->PutPresent({IdOf(100), PayloadOf(100, 50)});             // Healed.
+    rig_->PutPresent({IdOf(100), PayloadOf(100, 50)});  // Healed.
     ASSERT_TRUE(rig_->Close().ok());
   }
 
@@ -117,8 +117,9 @@ TEST_F(NodeDamageTest, FlipInEachPartOfEachRecord) {
 TEST_F(NodeDamageTest, NoFlippedByteGoesUnnoticed) {
   const uint64_t size = rig_->fs().Open(rig_->SegmentPath(1), {}).value()->Size().value();
   const SegmentScan scan = Scan();
-  for (uint64_t offset = 0; offset < size && !HasFailure();
-       offset += offset < 4096 ? 61 : offset % 4096 < 400 ? 7 : 173) {
+  for (uint64_t offset = 0; offset < size && !HasFailure(); offset += offset < 4096         ? 61
+                                                                      : offset % 4096 < 400 ? 7
+                                                                                            : 173) {
     SCOPED_TRACE(testing::Message() << "offset " << offset);
     for (const bool wiped : {false, true}) {
       Fill();
@@ -313,8 +314,7 @@ TEST_F(NodeSegmentsTest, ForeignSegment) {
     Grow();
     ASSERT_TRUE(WriteFileAtomically(rig_->fs(), rig_->SegmentPath(2), *bytes).ok());
     ASSERT_TRUE(rig_->Open().ok());
-    EXPECT_EQ(Count(rig_->node().findings(), Finding::FOREIGN), 1)
-        << Show(rig_->node().findings());
+    EXPECT_EQ(Count(rig_->node().findings(), Finding::FOREIGN), 1) << Show(rig_->node().findings());
     EXPECT_GE(Count(rig_->CheckAll(), Finding::FOREIGN), 1);
     EXPECT_GE(MissingAndHeal(), 6);
   }

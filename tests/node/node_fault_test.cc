@@ -157,8 +157,7 @@ TEST_F(NodeFaultTest, ReadErrorAtRecoveryDropsNothing) {
   rig_.WipeIndex();
   rig_.sim_fs.FailReads(rig_.SegmentPath(1), kBlockSize + 5 * 8192 + 4096, 1);
   ASSERT_TRUE(rig_.Open().ok());
-  EXPECT_EQ(Count(rig_.node().findings(), Finding::UNREADABLE), 1)
-      << Show(rig_.node().findings());
+  EXPECT_EQ(Count(rig_.node().findings(), Finding::UNREADABLE), 1) << Show(rig_.node().findings());
   EXPECT_EQ(rig_.GetOne(IdOf(5)).status, proto::UNREADABLE);
   for (uint64_t n = 0; n < 5; ++n) EXPECT_EQ(rig_.GetOne(IdOf(n)).payload, Item(n).payload);
   rig_.PutPresent(Item(10));
@@ -206,7 +205,7 @@ TEST_F(NodeFaultTest, FullDiskThenSpaceAgain) {
   check();
 }
 
-TEST_F(NodeFaultTest, NearlyFullDiskTakesPinsOnly) {
+TEST_F(NodeFaultTest, NearlyFullDiskTakesPinsAndCommitRecordsOnly) {
   rig_.PutPresent(Item(1), 1);
   const SpaceInfo space = rig_.fs().Space("/disk").value();
   const uint64_t used = space.total_bytes - space.free_bytes;
@@ -217,6 +216,10 @@ TEST_F(NodeFaultTest, NearlyFullDiskTakesPinsOnly) {
   EXPECT_TRUE(rig_.NodeStatus().read_only());
   EXPECT_EQ(rig_.PinOne(IdOf(1), 5), proto::PRESENT);
   EXPECT_EQ(rig_.Put({Item(1)}, 6).answers(0).status(), proto::PRESENT);  // Nothing to write.
+  PutItem commit = Item(3);
+  commit.kind = RecordKind::kCommitRecord;
+  commit.number = 1;
+  rig_.PutPresent(commit);
   rig_.sim_fs.SetCapacity(1u << 30);
   rig_.PutPresent(Item(2));
 }

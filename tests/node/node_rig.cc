@@ -117,8 +117,8 @@ std::vector<Finding> NodeRig::CheckAll(bool all_payloads) {
     proto::NodeCheckSegmentRequest head;
     head.set_segment_number(number);
     head.set_all_payloads(all_payloads);
-    auto reply = Head<proto::NodeCheckSegmentReply>(
-        Call(MakeMessage(rpc::kNodeCheckSegment, head)));
+    auto reply =
+        Head<proto::NodeCheckSegmentReply>(Call(MakeMessage(rpc::kNodeCheckSegment, head)));
     findings.insert(findings.end(), reply.findings().begin(), reply.findings().end());
     number = reply.next_segment_number();
   } while (number != 0);
@@ -134,8 +134,7 @@ void NodeRig::PutPresent(const PutItem& item, uint64_t epoch) {
 
 proto::RecordStatus NodeRig::PinOne(const RecordId& id, uint64_t epoch) {
   auto reply = Pin({id}, epoch);
-  return reply.answers_size() == 1 ? reply.answers(0).status()
-                                   : proto::RECORD_STATUS_UNSPECIFIED;
+  return reply.answers_size() == 1 ? reply.answers(0).status() : proto::RECORD_STATUS_UNSPECIFIED;
 }
 
 SimRig::SimRig(uint64_t seed) : rng(seed), sim_fs(seed), sim(clock, rng), loop(sim.NewChannel()) {
@@ -154,7 +153,11 @@ SimRig::SimRig(uint64_t seed) : rng(seed), sim_fs(seed), sim(clock, rng), loop(s
 SimRig::~SimRig() { Kill(); }
 
 Status SimRig::Open() {
-  NodeEnv env{sim_fs, clock, rng, loop, sim.executor(),
+  NodeEnv env{sim_fs,
+              clock,
+              rng,
+              loop,
+              sim.executor(),
               [this](bool create) -> StatusOr<std::unique_ptr<Kv>> {
                 if (!create && !index_exists) return absl::NotFoundError("no index");
                 index_exists = true;
@@ -245,7 +248,11 @@ Status DiskRig::Open() {
   RocksKvOptions kv;
   kv.wal = false;
   kv.bloom = true;
-  NodeEnv env{PosixFs(), SystemClock(), SecureRng(), *loop_, *io_,
+  NodeEnv env{PosixFs(),
+              SystemClock(),
+              SecureRng(),
+              *loop_,
+              *io_,
               [this, kv](bool create) { return OpenRocksKv(options_.dir + "/index", create, kv); },
               [this] { return DestroyRocksKv(options_.dir + "/index"); }};
   ASSIGN_OR_RETURN(node_, Node::Open(options_, env));

@@ -1,6 +1,6 @@
 // A node under test and what it stands on: SimRig in simulation (SimFs, MemKv, SimLoop: one seed,
-// one run), DiskRig on real files with RocksDB and threads. Requests go through Call, one at a time,
-// or several at once through Send.
+// one run), DiskRig on real files with RocksDB and threads. Requests go through Call, one at a
+// time, or several at once through Send.
 #pragma once
 
 #include <map>

@@ -98,7 +98,8 @@ void CheckVault(SimVault& sim, const Tree& tree, const AckLog& log) {
     Status status = CheckObject(sim, info, file->second);
     ASSERT_TRUE(status.ok()) << info.name << ": " << Message(status);
   }
-  for (const auto& [name, version] : log.acked) ASSERT_TRUE(listed[name]) << name << " was acknowledged";
+  for (const auto& [name, version] : log.acked)
+    ASSERT_TRUE(listed[name]) << name << " was acknowledged";
 }
 
 void CheckUndamaged(SimVault& sim) {
@@ -168,11 +169,12 @@ TEST(PowerCut, AcknowledgedObjectsSurvive) {
   if (uint64_t seed = FromEnvironment("HOLDFAST_SIM_SEED", 0)) return RunSeed(seed, met);
   uint64_t seeds = FromEnvironment("HOLDFAST_SIM_SEEDS", 60);
   for (uint64_t seed = 1; seed <= seeds && !HasFailure(); ++seed) RunSeed(seed, met);
-  std::printf("%llu seeds, %llu power cuts, %llu in the middle of an ingest, %llu objects "
-              "acknowledged before those\n",
-              static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(met.cuts),
-              static_cast<unsigned long long>(met.cut_ingests),
-              static_cast<unsigned long long>(met.acked_before_cut));
+  std::printf(
+      "%llu seeds, %llu power cuts, %llu in the middle of an ingest, %llu objects "
+      "acknowledged before those\n",
+      static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(met.cuts),
+      static_cast<unsigned long long>(met.cut_ingests),
+      static_cast<unsigned long long>(met.acked_before_cut));
   EXPECT_GT(met.cut_ingests, seeds / 4);
   EXPECT_GT(met.acked_before_cut, 0u);
 }

@@ -132,7 +132,11 @@ Status SimVault::OpenNodes() {
   for (size_t i = 0; i < options_.nodes; ++i) {
     Loop& channel = loop_.NewChannel();
     MemKvDisk* disk = index_disks_[i].get();
-    NodeEnv env{fs_, clock_, rng_, channel, loop_.executor(),
+    NodeEnv env{fs_,
+                clock_,
+                rng_,
+                channel,
+                loop_.executor(),
                 [this, disk](bool) -> StatusOr<std::unique_ptr<Kv>> {
                   return std::make_unique<PoweredKv>(OpenMemKv(*disk, false), power_);
                 },

@@ -1,5 +1,6 @@
-// A whole vault in one thread: the real coordinator, nodes and client over simulated disks, network,
-// time and randomness. Everything follows from the seed, so that a failure replays exactly.
+// A whole vault in one thread: the real coordinator, nodes and client over simulated disks,
+// network, time and randomness. Everything follows from the seed, so that a failure replays
+// exactly.
 #pragma once
 
 #include <memory>
