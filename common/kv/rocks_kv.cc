@@ -94,7 +94,9 @@ rocksdb::Slice SliceOf(std::string_view s) { return {s.data(), s.size()}; }
 
 rocksdb::BlockBasedTableOptions TableOptionsOf(const RocksKvOptions& o) {
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(o.block_cache_bytes);
+  // One shard, for few threads: of the default's many small ones each is too small for an index.
+  table.block_cache = rocksdb::NewLRUCache(o.block_cache_bytes, 0);
+  table.block_size = 8u << 10;
   // Else indexes and filters of every open file lie outside the bound.
   table.cache_index_and_filter_blocks = true;
   table.format_version = 5;
