@@ -130,6 +130,10 @@ rocksdb::Options OptionsOf(const RocksKvOptions& o, bool create, rocksdb::Env* e
   r.bytes_per_sync = 1u << 20;
   // Reserving a whole write buffer for the log would take what is left of a nearly full disk.
   r.allow_fallocate = false;
+  if (o.bloom) {
+    r.memtable_whole_key_filtering = true;
+    r.memtable_prefix_bloom_size_ratio = 0.05;
+  }
   r.merge_operator = std::make_shared<BatchCounter>();
   r.table_factory.reset(rocksdb::NewBlockBasedTableFactory(TableOptionsOf(o)));
   return r;
