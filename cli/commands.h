@@ -65,6 +65,8 @@ int RunStatus(const Globals& globals);
 
 struct FsckArgs {
   bool rebuild_catalogue = false;
+  bool accept_loss = false;
+  std::vector<std::string> nodes;
 };
 int RunFsck(const Globals& globals, const FsckArgs& args);
 
@@ -72,6 +74,7 @@ struct KeyExportArgs {
   std::string out;
   bool ingest_only = false;
   bool passphrase = false;
+  std::string out_passphrase_file;
 };
 int RunKeyExport(const Globals& globals, const KeyExportArgs& args);
 

@@ -100,23 +100,29 @@ StatusOr<KeyFile> LoadKey(const Globals& globals) {
   return ReadKeyFile(PosixFs(), globals.key, passphrase);
 }
 
-std::unique_ptr<EmbeddedVault> OpenVault(const Globals& globals, int* exit_code) {
+bool FindVault(const Globals& globals, int* exit_code) {
   if (globals.vault.empty()) {
     *exit_code = Fail("which vault? give --vault DIR or set HOLDFAST_VAULT", kExitUsage);
-    return nullptr;
+    return false;
   }
   if (globals.vault.find("://") != std::string::npos) {
     *exit_code = Fail("this release opens vaults in a directory, not " + Printable(globals.vault),
                       kExitUsage);
-    return nullptr;
+    return false;
   }
+  // Before the key is asked for.
   auto there = ReadVaultFile(PosixFs(), globals.vault);
-  if (absl::IsNotFound(there.status())) {
+  if (absl::IsNotFound(there.status()) && !EmbeddedVault::HasParts(globals.vault)) {
     *exit_code = Fail("no vault at " + Printable(globals.vault) +
                           ": make one with `holdfast init`, or give --vault DIR",
                       kExitNoVault);
-    return nullptr;
+    return false;
   }
+  return true;
+}
+
+std::unique_ptr<EmbeddedVault> OpenVault(const Globals& globals, int* exit_code) {
+  if (!FindVault(globals, exit_code)) return nullptr;
   auto key = LoadKey(globals);
   if (!key.ok()) {
     *exit_code = Fail(key.status());

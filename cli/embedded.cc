@@ -12,6 +12,9 @@ namespace {
 
 constexpr char kRebuildHint[] = "run `holdfast fsck --rebuild-catalogue`";
 
+// A node in this process that is away stays away for as long as the command runs.
+constexpr int64_t kMaxCommitWaitNanos = 2'000'000'000;
+
 std::string CataloguePath(const std::string& dir) { return dir + "/catalogue"; }
 
 std::string NodePath(const std::string& dir, const VaultNode& node) {
@@ -64,6 +67,16 @@ Status CheckEmptyOrAbsent(Fs& fs, const std::string& path) {
   return absl::FailedPreconditionError(Printable(path) + " is not empty: give an empty directory");
 }
 
+// `path`, or with a number behind it when that is taken.
+StatusOr<std::string> FreeName(Fs& fs, const std::string& path) {
+  std::string name = path;
+  for (int i = 2;; ++i) {
+    ASSIGN_OR_RETURN(bool taken, fs.Exists(name));
+    if (!taken) return name;
+    name = path + "-" + std::to_string(i);
+  }
+}
+
 // The new vault's nodes, their directories checked and paths made absolute.
 StatusOr<std::vector<VaultNode>> PlanNodes(Fs& fs, const InitOptions& options) {
   std::vector<VaultNode> nodes;
@@ -83,6 +96,12 @@ StatusOr<std::vector<VaultNode>> PlanNodes(Fs& fs, const InitOptions& options) {
 }
 
 }  // namespace
+
+bool EmbeddedVault::HasParts(const std::string& dir) {
+  const auto catalogue = PosixFs().Exists(CataloguePath(dir));
+  const auto node = PosixFs().Exists(dir + "/node-0");
+  return (catalogue.ok() && *catalogue) || (node.ok() && *node);
+}
 
 Status EmbeddedVault::Init(const InitOptions& options, const KeyFile& key) {
   Fs& fs = PosixFs();
@@ -107,11 +126,14 @@ Status EmbeddedVault::Init(const InitOptions& options, const KeyFile& key) {
   file.key_check = MakeKeyCheck(key.catalogue_key, key.vault);
 
   RETURN_IF_ERROR(fs.CreateDir(options.dir));
+  RETURN_IF_ERROR(fs.SyncDir(options.dir + "/.."));
   for (size_t i = 0; i < file.nodes.size(); ++i) {
     RETURN_IF_ERROR(Node::Format(NodeOptionsOf(file, options.dir, i), fs, SecureRng()));
+    // No disk alone holds the only map (RepairVaultFile).
+    RETURN_IF_ERROR(WriteVaultFile(fs, NodePath(options.dir, file.nodes[i]), file));
   }
   CoordinatorOptions coordinator{file.vault, file.domain, DeriveCatalogueKeys(key.catalogue_key),
-                                 MapOf(file)};
+                                 MapOf(file), kMaxCommitWaitNanos};
   ASSIGN_OR_RETURN(auto catalogue,
                    OpenRocksKv(CataloguePath(options.dir), true, CatalogueKvOptions(key)));
   RETURN_IF_ERROR(Coordinator::Format(coordinator, *catalogue, SystemClock()));
@@ -120,7 +142,8 @@ Status EmbeddedVault::Init(const InitOptions& options, const KeyFile& key) {
 }
 
 CoordinatorOptions EmbeddedVault::coordinator_options(const KeyFile& key) const {
-  return {file_.vault, file_.domain, DeriveCatalogueKeys(key.catalogue_key), MapOf(file_)};
+  return {file_.vault, file_.domain, DeriveCatalogueKeys(key.catalogue_key), MapOf(file_),
+          kMaxCommitWaitNanos};
 }
 
 bool EmbeddedVault::Begin(const std::string& dir, const KeyFile& key, OpenError* error) {
@@ -131,9 +154,11 @@ bool EmbeddedVault::Begin(const std::string& dir, const KeyFile& key, OpenError*
   dir_ = dir;
   auto file = ReadVaultFile(PosixFs(), dir);
   if (absl::IsNotFound(file.status())) {
-    return fail(absl::NotFoundError("no vault at " + Printable(dir) +
-                                    ": make one with `holdfast init`, or give --vault DIR"),
-                kExitNoVault);
+    return fail(absl::DataLossError(Printable(dir) + "/vault is gone: " + kRebuildHint),
+                kExitIntegrity);
+  }
+  if (absl::IsDataLoss(file.status())) {
+    return fail(absl::DataLossError(Message(file.status()) + ": " + kRebuildHint), kExitIntegrity);
   }
   if (!file.ok()) return fail(file.status(), ExitCodeOf(file.status()));
   file_ = *std::move(file);
@@ -218,25 +243,46 @@ std::unique_ptr<EmbeddedVault> EmbeddedVault::Open(const std::string& dir, KeyFi
   return vault;
 }
 
+StatusOr<std::string> EmbeddedVault::RepairVaultFile(const std::string& dir,
+                                                     const std::vector<std::string>& disks) {
+  Fs& fs = PosixFs();
+  const StatusOr<VaultFile> there = ReadVaultFile(fs, dir);
+  if (!absl::IsNotFound(there.status()) && !absl::IsDataLoss(there.status())) return std::string();
+  std::vector<std::string> places = disks;
+  ASSIGN_OR_RETURN(std::vector<std::string> inside, fs.List(dir));
+  for (const std::string& name : inside) places.push_back(dir + "/" + name);
+  for (const std::string& place : places) {
+    const StatusOr<VaultFile> copy = ReadVaultFile(fs, place);
+    if (!copy.ok()) continue;
+    RETURN_IF_ERROR(WriteVaultFile(fs, dir, *copy));
+    return place + "/vault";
+  }
+  return absl::DataLossError(Message(there.status()) +
+                             ", and there is no copy: give --node DISK, one of the vault's disks");
+}
+
 StatusOr<RebuildReport> EmbeddedVault::Rebuild(const std::string& dir, const KeyFile& key,
+                                               bool accept_loss, std::string* kept_as,
                                                OpenError* error) {
   std::unique_ptr<EmbeddedVault> vault(new EmbeddedVault());
   if (!vault->Begin(dir, key, error)) return error->status;
   std::string fresh = CataloguePath(dir) + ".new";
-  std::string damaged = CataloguePath(dir) + ".damaged";
   RETURN_IF_ERROR(DestroyRocksKv(fresh));
   ASSIGN_OR_RETURN(vault->catalogue_, OpenRocksKv(fresh, true, CatalogueKvOptions(key)));
   vault->coordinator_loop_ = NewThreadLoop("hf-coordinator");
   CoordinatorEnv env{SystemClock(), SecureRng(), *vault->coordinator_loop_, *vault->transport_,
                      *vault->catalogue_};
-  ASSIGN_OR_RETURN(RebuildReport report, RebuildCatalogue(vault->coordinator_options(key), env));
+  ASSIGN_OR_RETURN(RebuildReport report,
+                   RebuildCatalogue(vault->coordinator_options(key), env, accept_loss));
   RETURN_IF_ERROR(vault->catalogue_->Flush());
   vault->catalogue_.reset();
 
   Fs& fs = PosixFs();
-  RETURN_IF_ERROR(DestroyRocksKv(damaged));
   ASSIGN_OR_RETURN(bool had_one, fs.Exists(CataloguePath(dir)));
-  if (had_one) RETURN_IF_ERROR(fs.Rename(CataloguePath(dir), damaged));
+  if (had_one) {
+    ASSIGN_OR_RETURN(*kept_as, FreeName(fs, CataloguePath(dir) + ".damaged"));
+    RETURN_IF_ERROR(fs.Rename(CataloguePath(dir), *kept_as));
+  }
   RETURN_IF_ERROR(fs.Rename(fresh, CataloguePath(dir)));
   RETURN_IF_ERROR(fs.SyncDir(dir));
   RETURN_IF_ERROR(vault->Close());
@@ -269,7 +315,7 @@ Status EmbeddedVault::Close() {
     auto monitor = NewThreadMonitor();
     bool done = false;
     node_loops_[i]->Post([&] {
-      nodes_[i]->Close([&](Status status) {
+      nodes_[i]->Close([&](const Status& status) {
         MonitorLock lock(*monitor);
         note(status);
         done = true;

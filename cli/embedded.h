@@ -37,12 +37,18 @@ class EmbeddedVault {
  public:
   // Makes a vault; refuses a directory that holds one, and disks that are not empty.
   static Status Init(const InitOptions& options, const KeyFile& key);
+  // Whether `dir` holds other parts of a vault than its vault file.
+  static bool HasParts(const std::string& dir);
   // Opens for one command. `error` says why not when null is returned.
   static std::unique_ptr<EmbeddedVault> Open(const std::string& dir, KeyFile key, OpenError* error);
-  // Makes the catalogue anew from the nodes' commit records. The old one is kept beside it as
-  // "catalogue.damaged" until the next rebuild.
+  // Makes the catalogue anew from the nodes' commit records. An old one is kept beside it:
+  // `kept_as` is its new name, empty when there was none.
   static StatusOr<RebuildReport> Rebuild(const std::string& dir, const KeyFile& key,
-                                         OpenError* error);
+                                         bool accept_loss, std::string* kept_as, OpenError* error);
+  // Puts back a vault file that is damaged or gone, from the copy on a node inside `dir` or in one
+  // of `disks`; the path of that copy, or nothing when the vault file is good. kDataLoss: no copy.
+  static StatusOr<std::string> RepairVaultFile(const std::string& dir,
+                                               const std::vector<std::string>& disks);
   ~EmbeddedVault();
 
   Vault& vault() { return *vault_; }

@@ -90,12 +90,14 @@ void PrintSummary(const IngestSummary& s, bool json) {
     return;
   }
   double rate = seconds > 0 ? static_cast<double>(s.bytes) / seconds : 0;
-  std::printf("%s files, %s (and %s directories, %s symbolic links)\n",
-              FormatCount(s.files).c_str(), FormatBytes(s.bytes).c_str(),
-              FormatCount(s.directories).c_str(), FormatCount(s.symlinks).c_str());
-  std::printf("%s duplicates, %s already stored; %s objects unchanged\n",
-              FormatCount(s.duplicates).c_str(), FormatBytes(s.duplicate_bytes).c_str(),
-              FormatCount(s.unchanged).c_str());
+  std::printf("%s, %s (and %s, %s)\n", Counted(s.files, "file", "files").c_str(),
+              FormatBytes(s.bytes).c_str(),
+              Counted(s.directories, "directory", "directories").c_str(),
+              Counted(s.symlinks, "symbolic link", "symbolic links").c_str());
+  std::printf("%s, %s already stored; %s unchanged\n",
+              Counted(s.duplicates, "duplicate", "duplicates").c_str(),
+              FormatBytes(s.duplicate_bytes).c_str(),
+              Counted(s.unchanged, "object", "objects").c_str());
   std::printf("%s stored, in %s, %s/s\n", FormatBytes(s.stored_bytes).c_str(),
               FormatSeconds(seconds).c_str(), FormatBytes(static_cast<uint64_t>(rate)).c_str());
   if (s.special > 0)

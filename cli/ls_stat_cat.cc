@@ -42,9 +42,11 @@ int ListCollections(EmbeddedVault& vault, const Globals& globals, const LsArgs& 
 
 void DescribeContent(Json& json, const Vault::OpenedObject& object) {
   json["size"] = object.sealed.size;
-  json["sha256"] = ToHex(object.sealed.sha256);
-  if (object.sealed.sha1) json["sha1"] = ToHex(*object.sealed.sha1);
-  if (object.sealed.md5) json["md5"] = ToHex(*object.sealed.md5);
+  if (object.info.manifest.type != ObjectType::kDirectory) {
+    json["sha256"] = ToHex(object.sealed.sha256);
+    if (object.sealed.sha1) json["sha1"] = ToHex(*object.sealed.sha1);
+    if (object.sealed.md5) json["md5"] = ToHex(*object.sealed.md5);
+  }
   json["versions"] = object.info.row.version_number;
   const Attributes& a = object.sealed.attributes;
   json["mtime"] = FormatTime(a.mtime_seconds, a.mtime_nanos);
@@ -74,9 +76,12 @@ Status PrintEntry(EmbeddedVault& vault, const ObjectInfo& info, const Globals& g
                   static_cast<unsigned long long>(info.row.version_number));
     text = std::string(columns) +
            FormatTime(s.attributes.mtime_seconds, s.attributes.mtime_nanos).substr(0, 19) + "Z  " +
-           ToHex(s.sha256) + "  " + Hex(s.sha1) + "  " + Hex(s.md5) + "  ";
+           (info.manifest.type == ObjectType::kDirectory
+                ? "-  -  -  "
+                : ToHex(s.sha256) + "  " + Hex(s.sha1) + "  " + Hex(s.md5) + "  ");
   }
-  text += info.name;
+  // A name may hold what a terminal obeys.
+  text += isatty(STDOUT_FILENO) != 0 ? Printable(info.name) : info.name;
   if (info.manifest.type == ObjectType::kDirectory) text += '/';
   text += args.nul ? '\0' : '\n';
   std::fwrite(text.data(), 1, text.size(), stdout);

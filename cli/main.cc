@@ -1,9 +1,12 @@
 // The holdfast command: flags in, exit code out. What the verbs do is in the other files here.
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 
 #include "CLI/CLI.hpp"
 #include "cli/commands.h"
+#include "common/base/text.h"
 
 namespace holdfast::cli {
 namespace {
@@ -113,6 +116,11 @@ void AddCheckers(CLI::App& app, Args& args) {
   CLI::App* fsck = app.add_subcommand("fsck", "Check the structure of catalogue and logs");
   fsck->add_flag("--rebuild-catalogue", args.fsck.rebuild_catalogue,
                  "Make the catalogue anew from the commit records on the nodes");
+  fsck->add_flag("--accept-loss", args.fsck.accept_loss,
+                 "Rebuild though nodes are away that may hold commits of their own");
+  fsck->add_option("--node", args.fsck.nodes,
+                   "A disk of the vault, to put back a lost vault file from; may be repeated")
+      ->type_name("DISK");
 
   CLI::App* key = app.add_subcommand("key", "Work with key files");
   key->require_subcommand(1);
@@ -121,6 +129,8 @@ void AddCheckers(CLI::App& app, Args& args) {
                        "It ingests, deduplicates and lists names; it cannot read content");
   key_export->add_option("--out", args.key_export.out, "The new file")->required();
   key_export->add_flag("--passphrase", args.key_export.passphrase, "Wrap it under a passphrase");
+  key_export->add_option("--out-passphrase-file", args.key_export.out_passphrase_file,
+                         "Wrap it under the first line of this file");
 
   CLI::App* completion = app.add_subcommand("completion", "Print a shell completion script");
   completion->add_option("SHELL", args.shell)->required()->check(CLI::IsMember({"bash", "zsh"}));
@@ -158,10 +168,19 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+    const std::vector<std::string> unknown = app.remaining();
+    if (app.get_subcommands().empty() && !unknown.empty() && !unknown[0].starts_with('-')) {
+      return Fail("there is no command \"" + Printable(unknown[0]) + "\" (see `holdfast --help`)",
+                  kExitUsage);
+    }
     std::string message = error.what();
     return Fail(message.substr(0, message.find('\n')) + " (see `holdfast --help`)", kExitUsage);
   }
-  return Dispatch(app, args);
+  const int code = Dispatch(app, args);
+  // A listing or a log of what is stored must not end early without a word.
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  const int told = Fail(std::string("stdout: ") + std::strerror(errno), kExitFailed);
+  return code == kExitOk ? told : code;
 }
 
 }  // namespace

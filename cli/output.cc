@@ -23,6 +23,10 @@ void PrintJson(const Json& json) {
   std::fflush(stdout);
 }
 
+std::string Counted(uint64_t n, const char* one, const char* many) {
+  return FormatCount(n) + " " + (n == 1 ? one : many);
+}
+
 const char* KindName(ObjectType type) {
   switch (type) {
     case ObjectType::kFile:

@@ -18,6 +18,8 @@ void SetName(Json& json, const std::string& field, const std::string& name);
 // One line on stdout, flushed.
 void PrintJson(const Json& json);
 const char* KindName(ObjectType type);
+// "1 copy", "1,200 copies".
+std::string Counted(uint64_t n, const char* one, const char* many);
 // "2026-11-22T08:15:00.123456789Z"
 std::string FormatTime(int64_t seconds, uint32_t nanos);
 Json FindingJson(const proto::Finding& finding);

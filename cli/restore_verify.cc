@@ -38,12 +38,15 @@ class PrintingVerify : public VerifyObserver {
 
   void OnObjectError(const std::string& collection, const std::string& name, bool lost,
                      const Status& status) override {
+    const bool damage = absl::IsDataLoss(status);
     std::fprintf(stderr, "holdfast: %s: %s: %s\n", Printable(collection + "/" + name).c_str(),
-                 lost ? "LOST" : "damaged, restores from another copy",
+                 lost     ? "LOST"
+                 : damage ? "damaged, restores from another copy"
+                          : "not checked",
                  Printable(Message(status)).c_str());
     if (!json_) return;
     Json line;
-    line["type"] = "damage";
+    line["type"] = damage ? "damage" : "unchecked";
     SetName(line, "collection", collection);
     SetName(line, "name", name);
     line["lost"] = lost;
@@ -69,17 +72,29 @@ void PrintRestoreSummary(const RestoreSummary& s, bool json) {
                    {"directories", s.directories},
                    {"symlinks", s.symlinks},
                    {"hard_links", s.hard_links},
+                   {"already_there", s.already_there},
+                   {"xattrs_skipped", s.xattrs_skipped},
                    {"bytes", s.bytes},
                    {"seconds", seconds},
                    {"errors", s.errors}});
     return;
   }
   double rate = seconds > 0 ? static_cast<double>(s.bytes) / seconds : 0;
-  std::printf("%s files, %s directories, %s symbolic links, %s hard links restored\n",
-              FormatCount(s.files).c_str(), FormatCount(s.directories).c_str(),
-              FormatCount(s.symlinks).c_str(), FormatCount(s.hard_links).c_str());
+  std::printf("%s, %s, %s, %s restored\n", Counted(s.files, "file", "files").c_str(),
+              Counted(s.directories, "directory", "directories").c_str(),
+              Counted(s.symlinks, "symbolic link", "symbolic links").c_str(),
+              Counted(s.hard_links, "hard link", "hard links").c_str());
   std::printf("%s in %s, %s/s\n", FormatBytes(s.bytes).c_str(), FormatSeconds(seconds).c_str(),
               FormatBytes(static_cast<uint64_t>(rate)).c_str());
+  if (s.already_there > 0) {
+    std::printf(
+        "%s of them there already, with the same size and time: not written, not compared\n",
+        FormatCount(s.already_there).c_str());
+  }
+  if (s.xattrs_skipped > 0) {
+    std::printf("%s could NOT be set: the target cannot hold them, or only root may\n",
+                Counted(s.xattrs_skipped, "extended attribute", "extended attributes").c_str());
+  }
   if (s.errors > 0) {
     std::printf("%s could NOT be restored; they are named above\n", FormatCount(s.errors).c_str());
   }
@@ -96,21 +111,28 @@ void PrintVerifySummary(const VerifySummary& s, bool json) {
                    {"damaged", s.damaged},
                    {"lost", s.lost},
                    {"findings", s.findings},
+                   {"unchecked", s.unchecked},
                    {"seconds", seconds}});
     return;
   }
   double rate = seconds > 0 ? static_cast<double>(s.bytes) / seconds : 0;
-  std::printf("%s objects (%s versions), %s decrypted and re-hashed in %s, %s/s\n",
-              FormatCount(s.objects).c_str(), FormatCount(s.versions).c_str(),
-              FormatBytes(s.bytes).c_str(), FormatSeconds(seconds).c_str(),
-              FormatBytes(static_cast<uint64_t>(rate)).c_str());
+  std::printf("%s (%s), %s decrypted and re-hashed in %s, %s/s\n",
+              Counted(s.objects, "object", "objects").c_str(),
+              Counted(s.versions, "version", "versions").c_str(), FormatBytes(s.bytes).c_str(),
+              FormatSeconds(seconds).c_str(), FormatBytes(static_cast<uint64_t>(rate)).c_str());
+  if (s.unchecked > 0) {
+    std::printf(
+        "NOT ALL WAS CHECKED: a copy of %s or a node's log was out of reach, as named above\n",
+        Counted(s.unchecked, "object version", "object versions").c_str());
+  }
   if (s.damaged == 0 && s.findings == 0) {
+    if (s.unchecked > 0) return;
     std::printf("Every byte of every copy is as it was stored.\n");
     return;
   }
-  std::printf("DAMAGE: %s object versions, %s of them lost; %s findings elsewhere; named above\n",
-              FormatCount(s.damaged).c_str(), FormatCount(s.lost).c_str(),
-              FormatCount(s.findings).c_str());
+  std::printf("DAMAGE: %s, %s of them lost; %s elsewhere; named above\n",
+              Counted(s.damaged, "object version", "object versions").c_str(),
+              FormatCount(s.lost).c_str(), Counted(s.findings, "finding", "findings").c_str());
 }
 
 }  // namespace
@@ -157,7 +179,8 @@ int RunVerify(const Globals& globals, const VerifyArgs& args) {
   }
   if (!summary.ok()) return Fail(summary.status());
   PrintVerifySummary(*summary, globals.json);
-  return summary->damaged > 0 || summary->findings > 0 ? kExitIntegrity : kExitOk;
+  if (summary->damaged > 0 || summary->findings > 0) return kExitIntegrity;
+  return summary->unchecked > 0 ? kExitFailed : kExitOk;
 }
 
 }  // namespace holdfast::cli

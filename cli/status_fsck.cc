@@ -24,7 +24,7 @@ struct NodeReport {
   EmbeddedVault::NodeState state;
   StatusOr<proto::NodeStatusReply> reply = absl::UnknownError("");
   bool healthy() const {
-    if (!reply.ok()) return false;
+    if (!reply.ok() || reply->quarantined() > 0) return false;
     for (const auto& finding : reply->findings()) {
       if (IsDamage(finding)) return false;
     }
@@ -59,6 +59,7 @@ Json NodeJson(const NodeReport& node) {
   json["segments"] = node.reply->segments();
   json["log_bytes"] = node.reply->log_bytes();
   json["read_only"] = node.reply->read_only();
+  json["quarantined"] = node.reply->quarantined();
   json["findings"] = Json::array();
   for (const auto& finding : node.reply->findings())
     json["findings"].push_back(FindingJson(finding));
@@ -72,11 +73,15 @@ void PrintNode(const NodeReport& node) {
     return;
   }
   const auto& r = *node.reply;
-  std::printf("  node %u  %s  %s in %s segments, %s free of %s%s\n", node.state.number,
+  std::printf("  node %u  %s  %s in %s, %s free of %s%s\n", node.state.number,
               Printable(node.state.path).c_str(), FormatBytes(r.log_bytes()).c_str(),
-              FormatCount(r.segments()).c_str(), FormatBytes(r.free_bytes()).c_str(),
-              FormatBytes(r.total_bytes()).c_str(),
+              Counted(r.segments(), "segment", "segments").c_str(),
+              FormatBytes(r.free_bytes()).c_str(), FormatBytes(r.total_bytes()).c_str(),
               r.read_only() ? "  READ ONLY: disk nearly full" : "");
+  if (r.quarantined() > 0) {
+    std::printf("          %s set aside as damaged; `holdfast verify` names the objects\n",
+                Counted(r.quarantined(), "record", "records").c_str());
+  }
   for (const auto& finding : r.findings()) {
     std::printf("          %s: %s\n", FindingClassName(finding.class_()),
                 Printable(finding.text()).c_str());
@@ -88,18 +93,24 @@ void PrintStatus(EmbeddedVault& vault, const proto::VaultStatusReply& status,
   const VaultFile& file = vault.file();
   std::printf("%s\n", ok ? "Everything that was acknowledged is where it belongs."
                          : "NOT EVERYTHING IS WELL: see below, then run `holdfast verify`.");
-  std::printf("  %s objects (%s versions) in %s collections, %s commits\n",
-              FormatCount(status.objects()).c_str(), FormatCount(status.versions()).c_str(),
-              FormatCount(status.collections()).c_str(), FormatCount(status.commits()).c_str());
-  std::printf("  %u cop%s of every chunk on %zu node%s; chunks of about %s\n", file.replicas,
-              file.replicas == 1 ? "y" : "ies", file.nodes.size(),
-              file.nodes.size() == 1 ? "" : "s", FormatBytes(file.chunk_size).c_str());
+  std::printf("  %s (%s) in %s, %s\n", Counted(status.objects(), "object", "objects").c_str(),
+              Counted(status.versions(), "version", "versions").c_str(),
+              Counted(status.collections(), "collection", "collections").c_str(),
+              Counted(status.commits(), "commit", "commits").c_str());
+  std::printf("  %s of every chunk on %s; chunks of about %s\n",
+              Counted(file.replicas, "copy", "copies").c_str(),
+              Counted(file.nodes.size(), "node", "nodes").c_str(),
+              FormatBytes(file.chunk_size).c_str());
   if (file.replicas == 1) std::printf("  One copy only: a lost disk loses data.\n");
   if (status.last_commit_nanos() != 0) {
     std::printf("  last commit %s\n",
                 FormatTime(status.last_commit_nanos() / 1'000'000'000,
                            static_cast<uint32_t>(status.last_commit_nanos() % 1'000'000'000))
                     .c_str());
+  }
+  for (const auto& finding : status.findings()) {
+    // Nodes that are away are named below.
+    if (!IsDamage(finding)) std::printf("  %s\n", Printable(finding.text()).c_str());
   }
   for (const NodeReport& node : nodes) PrintNode(node);
   std::printf("  `verify` reads every byte; this looked at structure only.\n");
@@ -164,18 +175,26 @@ Status CheckNode(EmbeddedVault& vault, uint32_t node, FindingCounter& counter, F
   return absl::OkStatus();
 }
 
-int Rebuild(const Globals& globals) {
+int Rebuild(const Globals& globals, const FsckArgs& args) {
   auto key = LoadKey(globals);
   if (!key.ok()) return Fail(key.status());
   OpenError error;
-  auto report = EmbeddedVault::Rebuild(globals.vault, *key, &error);
+  auto repaired = EmbeddedVault::RepairVaultFile(globals.vault, args.nodes);
+  if (!repaired.ok()) return Fail(repaired.status());
+  if (!repaired->empty()) {
+    std::fprintf(stderr, "holdfast: the vault file was put back from %s\n",
+                 Printable(*repaired).c_str());
+  }
+  std::string kept_as;
+  auto report = EmbeddedVault::Rebuild(globals.vault, *key, args.accept_loss, &kept_as, &error);
   if (!report.ok()) {
     return error.exit_code != 0 ? Fail(Message(error.status), error.exit_code)
                                 : Fail(report.status());
   }
   for (uint64_t number : report->missing_commits) {
     std::fprintf(stderr,
-                 "holdfast: commit %llu is on no node: what it acknowledged is not listed\n",
+                 "holdfast: commit %llu is on no node that answers: what it acknowledged is not "
+                 "listed\n",
                  static_cast<unsigned long long>(number));
   }
   if (globals.json) {
@@ -186,7 +205,10 @@ int Rebuild(const Globals& globals) {
   } else {
     std::printf("Catalogue rebuilt from the nodes: %s commits, %s object versions.\n",
                 FormatCount(report->commits).c_str(), FormatCount(report->objects).c_str());
-    std::printf("The old one is kept as catalogue.damaged; delete it when you are satisfied.\n");
+    if (!kept_as.empty()) {
+      std::printf("The old one is kept as %s; delete it when you are satisfied.\n",
+                  Printable(kept_as).c_str());
+    }
   }
   return report->missing_commits.empty() ? kExitOk : kExitIntegrity;
 }
@@ -201,7 +223,7 @@ int RunStatus(const Globals& globals) {
                                               proto::VaultStatusRequest());
   if (!status.ok()) return Fail(status.status());
   std::vector<NodeReport> nodes = AskNodes(*vault);
-  bool ok = true;
+  bool ok = status->findings().empty();
   uint64_t log_bytes = 0;
   Json node_list = Json::array();
   for (const NodeReport& node : nodes) {
@@ -230,13 +252,9 @@ int RunStatus(const Globals& globals) {
 int RunFsck(const Globals& globals, const FsckArgs& args) {
   if (args.rebuild_catalogue) {
     // Open's own checks come first, so that a missing vault or key says the same as elsewhere.
-    auto there = ReadVaultFile(PosixFs(), globals.vault);
-    if (!there.ok() && !absl::IsDataLoss(there.status())) {
-      int exit_code = 0;
-      (void)OpenVault(globals, &exit_code);
-      return exit_code;
-    }
-    return Rebuild(globals);
+    int exit_code = 0;
+    if (!FindVault(globals, &exit_code)) return exit_code;
+    return Rebuild(globals, args);
   }
   int exit_code = 0;
   auto vault = OpenVault(globals, &exit_code);

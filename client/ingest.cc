@@ -37,8 +37,7 @@ Status CloseSession(IngestContext& ctx, bool abort) {
   return ctx.CallAndWait(kCoordinatorAddress, MakeMessage(rpc::kCloseSession, request)).status();
 }
 
-void RunWorkers(const IngestWorker::Parts& parts, const SlabPlan& plan, size_t threads) {
-  const size_t workers = std::max<size_t>(threads, 1);
+void RunWorkers(const IngestWorker::Parts& parts, const SlabPlan& plan, size_t workers) {
   SlabPool pool(plan.slab_bytes, 2 * workers);
   std::vector<std::unique_ptr<IngestWorker>> all;
   for (size_t i = 0; i < workers; ++i) {
@@ -47,6 +46,7 @@ void RunWorkers(const IngestWorker::Parts& parts, const SlabPlan& plan, size_t t
   }
   if (parts.ctx.inline_mode()) return all[0]->Run();
   std::vector<std::thread> running;
+  running.reserve(all.size());
   for (auto& worker : all) running.emplace_back([&worker] { worker->Run(); });
   for (std::thread& thread : running) thread.join();
 }
@@ -66,9 +66,12 @@ void Drain(IngestContext& ctx, ChunkStore& store) {
 
 void RunPipeline(IngestContext& ctx, Source& source, IngestObserver& observer) {
   const kernels::CutParams cut = ctx.vault.engine_options().cut;
-  const SlabPlan plan(ctx.options.slab_bytes, cut.max_size());
   const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-  const size_t threads = ctx.options.threads == 0 ? cores : std::max(ctx.options.threads, 0);
+  const size_t wanted = ctx.options.threads == 0 ? cores : std::max(ctx.options.threads, 1);
+  const size_t each = std::min(ctx.options.slab_bytes, ctx.options.slabs_bytes / (2 * wanted));
+  const SlabPlan plan(each, cut.max_size());
+  const size_t threads =
+      std::clamp<size_t>(ctx.options.slabs_bytes / (2 * plan.slab_bytes), 1, wanted);
   ManifestMaker maker(ctx);
   Committer committer(ctx, maker, observer);
   ChunkStore store(ctx);

@@ -141,7 +141,7 @@ void ChunkStore::SendPins(Round& round) {
   for (uint32_t node = 0; node < asked.size(); ++node) {
     if (asked[node].empty()) continue;
     ctx_.Call(NodeAddress(node), MakeMessage(rpc::kNodePin, requests[node]),
-              [this, &round, node, a = std::move(asked[node])](StatusOr<RpcMessage> reply) {
+              [this, &round, node, a = std::move(asked[node])](const StatusOr<RpcMessage>& reply) {
                 OnPins(round, node, a, reply);
               });
   }
@@ -314,9 +314,8 @@ void ChunkStore::SendPuts(uint32_t node, PutBatch& batch) {
     ctx_.bytes_in_flight += bytes;
   }
   ctx_.Call(NodeAddress(node), std::move(request),
-            [this, node, bytes, chunks = std::move(batch.chunks)](StatusOr<RpcMessage> reply) {
-              OnPuts(node, chunks, bytes, reply);
-            });
+            [this, node, bytes, chunks = std::move(batch.chunks)](
+                const StatusOr<RpcMessage>& reply) { OnPuts(node, chunks, bytes, reply); });
   batch = {};
 }
 

@@ -291,12 +291,13 @@ void Committer::SendPart(uint32_t index) {
   RpcMessage message = MakeMessage(rpc::kPutPart, request);
   message.frames.push_back(SharedBytes::Own(std::move(clear)));
   message.frames.push_back(SharedBytes::Own(std::move(sealed)));
-  ctx_.Call(kCoordinatorAddress, std::move(message), [this, job](StatusOr<RpcMessage> reply) {
-    MonitorLock lock(*ctx_.monitor);
-    if (!reply.ok() && job->status.ok()) job->status = reply.status();
-    --job->outstanding;
-    Wake();
-  });
+  ctx_.Call(kCoordinatorAddress, std::move(message),
+            [this, job](const StatusOr<RpcMessage>& reply) {
+              MonitorLock lock(*ctx_.monitor);
+              if (!reply.ok() && job->status.ok()) job->status = reply.status();
+              --job->outstanding;
+              Wake();
+            });
 }
 
 // Takes the first job out when it is done, and its object on to the commit. Monitor held.

@@ -110,7 +110,7 @@ Status ChunkStore::PutReplacement(const RecordId& id, uint32_t node, const Seale
   AddPutEntry(request, id, sealed.checksum, /*replace=*/true);
   RpcMessage message = MakeMessage(rpc::kNodePut, request);
   message.frames.push_back(sealed.frame);
-  ASSIGN_OR_RETURN(const RpcMessage reply, ctx_.CallAndWait(NodeAddress(node), std::move(message)));
+  ASSIGN_OR_RETURN(const RpcMessage reply, ctx_.CallAndWait(NodeAddress(node), message));
   ASSIGN_OR_RETURN(const auto head, ParseHead<proto::NodePutReply>(reply));
   if (head.answers_size() != 1 || head.answers(0).status() != proto::PRESENT ||
       Checksum::FromBytes(AsBytes(head.answers(0).checksum())) != sealed.checksum) {

@@ -15,7 +15,9 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "client/source.h"
+#include "common/base/text.h"
 
 namespace holdfast {
 namespace {
@@ -235,6 +237,7 @@ struct Root {
   std::string name;                      // … under which name there (may be a path) …
   std::string stored_name;               // … and in the collection; empty: only what it holds.
   bool follow = false;
+  Status error;  // Why it cannot be looked at.
 };
 
 class PosixSource final : public Source {
@@ -295,6 +298,12 @@ class PosixSource final : public Source {
   std::optional<SourceEntry> VisitRoot() {
     const Root& root = roots_[next_root_++];
     path_ = root.stored_name;
+    if (!root.error.ok()) {
+      SourceEntry entry;
+      entry.name = path_;
+      entry.error = root.error;
+      return entry;
+    }
     return Visit(root.directory, root.name.c_str(), root.follow);
   }
 
@@ -351,8 +360,8 @@ class PosixSource final : public Source {
     Level level;
     const Status listed = level.names.Read(listing);
     StatusOr<std::vector<XAttr>> xattrs = XAttrReader(fd.get(), nullptr).Read();
-    if (xattrs.ok()) entry.attributes.xattrs = *std::move(xattrs);
     entry.error = listed.ok() ? xattrs.status() : listed;
+    if (xattrs.ok()) entry.attributes.xattrs = *std::move(xattrs);
     level.directory = std::make_shared<Directory>(Directory{std::move(fd)});
     level.path_length = path_.size();
     levels_.push_back(std::move(level));
@@ -432,10 +441,17 @@ StatusOr<Root> MakeRoot(const std::string& path) {
   struct stat st;
   if (!fd.ok() ||
       ::fstatat(fd.get(), root.name.c_str(), &st, root.follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0) {
-    return ErrnoStatus(path.c_str());
+    root.error = ErrnoStatus("stat");
+    root.stored_name = path;
   }
   root.directory = std::make_shared<Directory>(Directory{std::move(fd)});
   return root;
+}
+
+// Two trees under one name. What roots without a name hold is not looked into: of those one is
+// enough.
+bool Clash(const Root& a, const Root& b) {
+  return a.stored_name == b.stored_name || a.stored_name.empty() || b.stored_name.empty();
 }
 
 }  // namespace
@@ -446,6 +462,15 @@ StatusOr<std::unique_ptr<Source>> OpenPosixSource(const std::vector<std::string>
   for (const std::string& path : paths) {
     ASSIGN_OR_RETURN(Root root, MakeRoot(path));
     roots.push_back(std::move(root));
+  }
+  for (size_t i = 0; i < roots.size(); ++i) {
+    for (size_t k = 0; k < i; ++k) {
+      if (!Clash(roots[i], roots[k])) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          Printable(paths[k]), " and ", Printable(paths[i]),
+          " may give their files the same names: ingest them one by one, into collections or "
+          "under directories of their own"));
+    }
   }
   return std::make_unique<PosixSource>(std::move(roots));
 }

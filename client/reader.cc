@@ -90,7 +90,7 @@ class RangeReader {
         return absl::UnavailableError("the cluster map names no node to read from");
       window->gets.Add(nodes.front(), chunk.ref.id, chunk.ref.stored_length);
       bytes += chunk.info.length;
-      window->chunks.push_back(std::move(chunk));
+      window->chunks.push_back(chunk);
     }
     window->gets.Send();
     windows_.push_back(std::move(window));

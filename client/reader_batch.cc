@@ -68,7 +68,7 @@ Status ReadBatch::PlanSlots(Slice& slice) {
   const uint64_t enough = size <= 2 * slice_bytes_ ? size : slice_bytes_;
   while (!stream.cursor.at_end() && slice.size < enough) {
     ASSIGN_OR_RETURN(PlacedChunk chunk, stream.cursor.Next());
-    slots_.push_back({.chunk = std::move(chunk), .first_answer = gets_.size()});
+    slots_.push_back({.chunk = chunk, .first_answer = gets_.size()});
     Slot& slot = slots_.back();
     slice.size += slot.chunk.info.length;
     RETURN_IF_ERROR(Ask(slot.chunk));

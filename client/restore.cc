@@ -89,7 +89,8 @@ class FileJob : public ReadJob {
       return restoring_.tree().WriteFile(object_.info.name, bytes, attributes);
     }
     if (sink_ == nullptr) {
-      ASSIGN_OR_RETURN(sink_, restoring_.tree().CreateFile(object_.info.name, attributes));
+      ASSIGN_OR_RETURN(
+          sink_, restoring_.tree().CreateFile(object_.info.name, object_.sealed.size, attributes));
     }
     return sink_->Append(bytes);
   }
@@ -130,6 +131,7 @@ class Restorer {
     RETURN_IF_ERROR(listed);
     RestoreSummary summary = restoring_.summary();
     summary.xattrs_skipped = restoring_.tree().xattrs_skipped();
+    summary.already_there = restoring_.tree().already_there();
     summary.nanos = vault_.clock().MonotonicNanos() - start;
     return summary;
   }

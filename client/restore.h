@@ -41,14 +41,16 @@ struct RestoreSummary {
   uint64_t errors = 0;
   uint64_t integrity_errors = 0;  // Those of errors that are kDataLoss.
   uint64_t xattrs_skipped = 0;    // Extended attributes that the destination cannot hold.
+  uint64_t already_there = 0;     // Of the files and links: not written, not compared.
   int64_t nanos = 0;
 };
 
 // Paths are made component by component with openat: names of any length, never through a
-// symbolic link; a name with a ".." or empty component is refused, named. Existing files are not
-// overwritten (an error each). Names keep their full path below `to`, whatever the prefix. A hard
-// link becomes one when its first name is in scope and restored, else a file of its own.
-// kNotFound: no such collection, or nothing in it under the prefix.
+// symbolic link; a name with a ".." or empty component is refused, named. Nothing that is there
+// is overwritten (tree_writer.h): a restore that was cut short can be run again. Names keep their
+// full path below `to`, whatever the prefix. A hard link becomes one when its first name is in
+// scope and restored, else a file of its own. kNotFound: no such collection, or nothing in it under
+// the prefix.
 StatusOr<RestoreSummary> Restore(Vault& vault, const RestoreOptions& options,
                                  RestoreObserver& observer, RestoreProgress* progress = nullptr);
 

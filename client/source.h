@@ -52,7 +52,8 @@ class Source {
 
 // Names as `cp -r` gives them: each path's last component leads, "DIR/." does not. Symbolic links
 // are never followed, a path given on the command line excepted when it ends in "/" or "/.".
-// Errors of a top-level path are returned here (kNotFound …).
+// A path that is not there is an entry with an error. kInvalidArgument: an empty path, or two that
+// would give their files the same names.
 StatusOr<std::unique_ptr<Source>> OpenPosixSource(const std::vector<std::string>& paths);
 
 }  // namespace holdfast

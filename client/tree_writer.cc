@@ -107,6 +107,12 @@ timespec Mtime(const Attributes& attributes) {
   return {.tv_sec = attributes.mtime_seconds, .tv_nsec = attributes.mtime_nanos};
 }
 
+Status InTheWay() {
+  return absl::AlreadyExistsError(
+      "is there already, and is something else (size or time differ): remove it, or restore "
+      "elsewhere");
+}
+
 // Whether the system keeps attributes of this name from other users than root.
 bool IsSystemXattr(const std::string& name) {
   return name.starts_with("security.") || name.starts_with("trusted.");
@@ -155,7 +161,7 @@ class TreeWriter::Directories {
     constexpr int kFlags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
     int fd = openat(parent.get(), component.c_str(), kFlags);
     if (fd < 0 && errno == ENOENT) {
-      if (mkdirat(parent.get(), component.c_str(), 0700) != 0 && errno != EEXIST) {
+      if (mkdirat(parent.get(), component.c_str(), 0777) != 0 && errno != EEXIST) {
         return ErrnoStatus(absl::StrCat("making directory ", Printable(component)));
       }
       fd = openat(parent.get(), component.c_str(), kFlags);
@@ -235,16 +241,19 @@ Status TreeWriter::SetAttributes(int fd, const Attributes& attributes) {
   if (is_root_ && fchown(fd, attributes.uid, attributes.gid) != 0) {
     return ErrnoStatus("setting its owner");
   }
-  RETURN_IF_ERROR(SetXattrs(fd, attributes));
+  RETURN_IF_ERROR(SetXattrs(attributes, [&](const XAttr& xattr) {
+    return fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0);
+  }));
   if (fchmod(fd, attributes.mode & 07777) != 0) return ErrnoStatus("setting its mode");
   const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, Mtime(attributes)};
   if (futimens(fd, times) != 0) return ErrnoStatus("setting its time");
   return absl::OkStatus();
 }
 
-Status TreeWriter::SetXattrs(int fd, const Attributes& attributes) {
+Status TreeWriter::SetXattrs(const Attributes& attributes,
+                             const std::function<int(const XAttr&)>& set_one) {
   for (const XAttr& xattr : attributes.xattrs) {
-    if (fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0) == 0) continue;
+    if (set_one(xattr) == 0) continue;
     const bool kept_from_us = errno == EPERM && !is_root_ && IsSystemXattr(xattr.name);
     if (errno != ENOTSUP && !kept_from_us) {
       return ErrnoStatus(absl::StrCat("setting its attribute ", Printable(xattr.name)));
@@ -254,11 +263,42 @@ Status TreeWriter::SetXattrs(int fd, const Attributes& attributes) {
   return absl::OkStatus();
 }
 
+// A link cannot be opened; its directory is named through /proc.
+Status TreeWriter::SetSymlinkXattrs(const Place& place, const Attributes& attributes) {
+  if (attributes.xattrs.empty()) return absl::OkStatus();
+  const std::string path = absl::StrCat("/proc/self/fd/", place.fd(), "/", place.base);
+  return SetXattrs(attributes, [&](const XAttr& xattr) {
+    return lsetxattr(path.c_str(), xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0);
+  });
+}
+
+bool TreeWriter::IsThere(const Place& place, uint64_t size, const Attributes& attributes) {
+  struct stat there;
+  if (fstatat(place.fd(), place.base.c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0) return false;
+  const timespec wanted = Mtime(attributes);
+  const bool same = S_ISREG(there.st_mode) && static_cast<uint64_t>(there.st_size) == size &&
+                    there.st_mtim.tv_sec == wanted.tv_sec &&
+                    there.st_mtim.tv_nsec == wanted.tv_nsec;
+  already_there_ += same;
+  return same;
+}
+
+bool TreeWriter::IsLinkThere(const Place& place, const std::string& target) {
+  std::string there(target.size() + 1, '\0');
+  const ssize_t n = readlinkat(place.fd(), place.base.c_str(), there.data(), there.size());
+  const bool same = n >= 0 && std::string_view(there.data(), static_cast<size_t>(n)) == target;
+  already_there_ += same;
+  return same;
+}
+
 Status TreeWriter::WriteFile(const std::string& name, Bytes content, const Attributes& attributes) {
   ASSIGN_OR_RETURN(const Place place, Find(name));
   const Fd fd(openat(place.fd(), place.base.c_str(),
                      O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd.ok()) return ErrnoStatus("creating it");
+  if (!fd.ok()) {
+    if (errno != EEXIST) return ErrnoStatus("creating it");
+    return IsThere(place, content.size(), attributes) ? absl::OkStatus() : InTheWay();
+  }
   Status status =
       attributes.sparse ? WriteSparse(fd.get(), content, 0) : WriteAll(fd.get(), content, 0);
   if (status.ok() && attributes.sparse &&
@@ -269,6 +309,13 @@ Status TreeWriter::WriteFile(const std::string& name, Bytes content, const Attri
   if (!status.ok()) unlinkat(place.fd(), place.base.c_str(), 0);
   return status;
 }
+
+// For a file that is there.
+class TreeWriter::NoSink : public Sink {
+ public:
+  Status Append(Bytes) override { return absl::OkStatus(); }
+  Status Commit() override { return absl::OkStatus(); }
+};
 
 class TreeWriter::FileSink : public Sink {
  public:
@@ -318,12 +365,13 @@ class TreeWriter::FileSink : public Sink {
 };
 
 StatusOr<std::unique_ptr<TreeWriter::Sink>> TreeWriter::CreateFile(const std::string& name,
+                                                                   uint64_t size,
                                                                    const Attributes& attributes) {
   ASSIGN_OR_RETURN(Place place, Find(name));
   struct stat there;
   if (fstatat(place.fd(), place.base.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0) {
-    errno = EEXIST;
-    return ErrnoStatus("creating it");
+    if (IsThere(place, size, attributes)) return std::make_unique<NoSink>();
+    return InTheWay();
   }
   for (int i = 0; i < kTemporaryTries; ++i) {
     std::string temporary = absl::StrCat(".holdfast-restore-", next_temporary_++);
@@ -342,13 +390,16 @@ Status TreeWriter::MakeSymlink(const std::string& name, const std::string& targe
                                const Attributes& attributes) {
   ASSIGN_OR_RETURN(const Place place, Find(name));
   const char* base = place.base.c_str();
-  if (symlinkat(target.c_str(), place.fd(), base) != 0) return ErrnoStatus("making the link");
-  Status status;
+  if (symlinkat(target.c_str(), place.fd(), base) != 0) {
+    if (errno != EEXIST) return ErrnoStatus("making the link");
+    return IsLinkThere(place, target) ? absl::OkStatus() : InTheWay();
+  }
+  Status status = SetSymlinkXattrs(place, attributes);
   const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, Mtime(attributes)};
-  if (is_root_ &&
+  if (status.ok() && is_root_ &&
       fchownat(place.fd(), base, attributes.uid, attributes.gid, AT_SYMLINK_NOFOLLOW) != 0) {
     status = ErrnoStatus("setting its owner");
-  } else if (utimensat(place.fd(), base, times, AT_SYMLINK_NOFOLLOW) != 0) {
+  } else if (status.ok() && utimensat(place.fd(), base, times, AT_SYMLINK_NOFOLLOW) != 0) {
     status = ErrnoStatus("setting its time");
   }
   if (!status.ok()) unlinkat(place.fd(), base, 0);
@@ -361,7 +412,15 @@ Status TreeWriter::MakeHardLink(const std::string& name, const std::string& firs
   if (linkat(from.fd(), from.base.c_str(), to.fd(), to.base.c_str(), 0) == 0) {
     return absl::OkStatus();
   }
-  return ErrnoStatus("making the hard link");
+  if (errno != EEXIST) return ErrnoStatus("making the hard link");
+  struct stat one, other;
+  if (fstatat(from.fd(), from.base.c_str(), &one, AT_SYMLINK_NOFOLLOW) != 0 ||
+      fstatat(to.fd(), to.base.c_str(), &other, AT_SYMLINK_NOFOLLOW) != 0 ||
+      one.st_dev != other.st_dev || one.st_ino != other.st_ino) {
+    return InTheWay();
+  }
+  ++already_there_;
+  return absl::OkStatus();
 }
 
 }  // namespace holdfast

@@ -2,7 +2,9 @@
 //
 // Names are raw bytes of any length, taken component by component with openat; no component is
 // ever followed through a symbolic link, so nothing is written outside the directory. "", "." and
-// ".." are refused as components. Nothing that is there is overwritten.
+// ".." are refused as components. Nothing that is there is overwritten: a file of the same size and
+// modification time, a link to the same target, is taken for restored before, anything else is an
+// error. What a killed restore left half-written has another time.
 //
 // A regular file is left under its name only with all its content: a small one is written at once
 // from memory and removed if that fails, a long one is written under ".holdfast-restore-<n>" beside
@@ -16,6 +18,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,14 +44,14 @@ class TreeWriter {
   static StatusOr<std::unique_ptr<TreeWriter>> Open(const std::string& directory);
   ~TreeWriter();
 
-  // Makes the directory, and those above it; ok when it is there. Only the owner may enter until
-  // SetDirectoryAttributes.
+  // Makes the directory, and those above it; ok when it is there.
   Status MakeDirectory(const std::string& name);
   // To be called when nothing more is made below it.
   Status SetDirectoryAttributes(const std::string& name, const Attributes& attributes);
   Status WriteFile(const std::string& name, Bytes content, const Attributes& attributes);
-  // `attributes` outlives the sink.
-  StatusOr<std::unique_ptr<Sink>> CreateFile(const std::string& name, const Attributes& attributes);
+  // For content of `size` bytes. `attributes` outlives the sink.
+  StatusOr<std::unique_ptr<Sink>> CreateFile(const std::string& name, uint64_t size,
+                                             const Attributes& attributes);
   Status MakeSymlink(const std::string& name, const std::string& target,
                      const Attributes& attributes);
   // `first` is a name made by this writer.
@@ -56,20 +59,26 @@ class TreeWriter {
   // Extended attributes left out because the file system has none, or, for another user than
   // root, because they are the system's (security.*, trusted.*).
   uint64_t xattrs_skipped() const { return xattrs_skipped_; }
+  // Files and links that were there before; their content was not compared.
+  uint64_t already_there() const { return already_there_; }
 
  private:
   class Directories;
   class FileSink;
+  class NoSink;
   struct Place;
   explicit TreeWriter(int root);
   StatusOr<Place> Find(const std::string& name);
   Status SetAttributes(int fd, const Attributes& attributes);
-  Status SetXattrs(int fd, const Attributes& attributes);
+  Status SetXattrs(const Attributes& attributes, const std::function<int(const XAttr&)>& set_one);
+  Status SetSymlinkXattrs(const Place& place, const Attributes& attributes);
+  bool IsThere(const Place& place, uint64_t size, const Attributes& attributes);
+  bool IsLinkThere(const Place& place, const std::string& target);
 
   const bool is_root_;
   std::unique_ptr<Directories> directories_;
   std::atomic<uint64_t> next_temporary_{0};
-  std::atomic<uint64_t> xattrs_skipped_{0};
+  std::atomic<uint64_t> xattrs_skipped_{0}, already_there_{0};
 };
 
 }  // namespace holdfast

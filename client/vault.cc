@@ -102,7 +102,7 @@ kernels::EngineOptions Vault::engine_options() const {
           .poly1305_key = domain_keys_.poly1305_key()};
 }
 
-StatusOr<RpcMessage> Vault::Ask(RpcMessage request) {
+StatusOr<RpcMessage> Vault::Ask(const RpcMessage& request) {
   StatusOr<RpcMessage> reply = absl::UnavailableError("");
   for (int i = 0; i < kAttempts && absl::IsUnavailable(reply.status()); ++i) {
     reply = CallAndWait(transport_, kCoordinatorAddress, request);

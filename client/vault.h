@@ -86,7 +86,7 @@ class Vault {
  private:
   struct Caches;
   struct Signed;
-  StatusOr<RpcMessage> Ask(RpcMessage request);
+  StatusOr<RpcMessage> Ask(const RpcMessage& request);
   Status CheckSigned(const ObjectInfo& info);
   StatusOr<std::shared_ptr<const Signed>> SignatureOf(uint64_t commit_number);
   StatusOr<AeadKey> SealingKey(const SealingKeyId& id);

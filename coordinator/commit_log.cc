@@ -205,9 +205,7 @@ void CommitLog::Sent(const Status& status) {
     return;
   }
   // A row that is left over from before goes now; normally there is none.
-  if (delivered_row_ != 0) {
-    (void)catalogue_.kv().Write({{OutboxKey(delivered_row_), std::nullopt}}, false);
-  }
+  DropDeliveredRow();
   delivered_row_ = outbox_.front().number;
   outbox_.pop_front();
   if (outbox_.empty()) obstacle_ = absl::OkStatus();
@@ -245,11 +243,16 @@ void CommitLog::ProbeLater() {
   }));
 }
 
+// Not synced, and a failure does no harm: see the head of commit_log.h.
+void CommitLog::DropDeliveredRow() {
+  if (delivered_row_ == 0) return;
+  const KvBatch drop = {{OutboxKey(delivered_row_), std::nullopt}};
+  if (catalogue_.kv().Write(drop, /*sync=*/false).ok()) delivered_row_ = 0;
+}
+
 void CommitLog::DropDeliveredRowLater() {
   env_.loop.PostAfter(kIdleNanos, guard_.Wrap([this, number = delivered_row_] {
-    if (delivered_row_ != number) return;
-    // Not synced, and a failure does no harm: see the head of commit_log.h.
-    if (catalogue_.kv().Write({{OutboxKey(number), std::nullopt}}, false).ok()) delivered_row_ = 0;
+    if (delivered_row_ == number) DropDeliveredRow();
   }));
 }
 

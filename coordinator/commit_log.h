@@ -39,6 +39,8 @@ class CommitLog {
         guard_(guard),
         on_change_(std::move(on_change)) {}
 
+  ~CommitLog() { DropDeliveredRow(); }
+
   // Reads head, counters and outbox, compares with the nodes (C3), sends the outbox. Off the Loop.
   Status Open();
   // Starts the timers that Open found a need for.
@@ -77,6 +79,7 @@ class CommitLog {
   void Sent(const Status& status);
   void RetryLater();
   void ProbeLater();
+  void DropDeliveredRow();
   void DropDeliveredRowLater();
 
   const CoordinatorOptions& options_;

@@ -14,6 +14,7 @@ std::vector<NodeCall> ListCommitsCalls(const std::vector<uint32_t>& nodes, uint6
   request.set_from(from);
   request.set_limit(kRecordsPerCall);
   std::vector<NodeCall> calls;
+  calls.reserve(nodes.size());
   for (uint32_t node : nodes) calls.push_back({node, MakeMessage(rpc::kNodeListCommits, request)});
   return calls;
 }

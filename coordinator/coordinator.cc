@@ -21,7 +21,6 @@ namespace {
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kNodeTimeoutNanos = 30 * kSecond;
 // A commit that waits for an earlier one to reach the nodes is given up after about this long.
-constexpr int64_t kMaxWaitNanos = 30 * kSecond;
 
 template <class Proto>
 void Send(const ReplyFn& reply, uint16_t method, const StatusOr<Proto>& answer) {
@@ -155,7 +154,7 @@ void Coordinator::Impl::ObstacleChanged() {
   const int64_t now = env_.clock.MonotonicNanos();
   const bool full = absl::IsResourceExhausted(log_.obstacle());
   while (!over && !waiting_.empty() &&
-         (full || now - waiting_.front().arrived_nanos > kMaxWaitNanos)) {
+         (full || now - waiting_.front().arrived_nanos > options_.max_wait_nanos)) {
     waiting_.front().reply(log_.obstacle());
     waiting_.pop_front();
   }

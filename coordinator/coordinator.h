@@ -27,6 +27,8 @@ struct CoordinatorOptions {
   DomainId domain;
   CatalogueKeys keys;
   ClusterMap map;
+  // How long a commit waits for nodes that are away or fail.
+  int64_t max_wait_nanos = 30'000'000'000;
 };
 
 struct CoordinatorEnv {
@@ -68,7 +70,9 @@ struct RebuildReport {
 // Fills an empty catalogue from the commit records on the nodes, in order of number, taking each
 // from whichever node has a good copy. A gap is named in the report and the rest is still
 // replayed. Generation becomes 1 + the highest seen, sessions are gone, E := 1 + the highest seen.
+// kUnavailable when so many nodes are away that whole commits could be on them alone, unless
+// `accept_loss`: then those are gone, whether a gap shows it or not.
 StatusOr<RebuildReport> RebuildCatalogue(const CoordinatorOptions& options,
-                                         const CoordinatorEnv& env);
+                                         const CoordinatorEnv& env, bool accept_loss = false);
 
 }  // namespace holdfast

@@ -21,8 +21,9 @@ constexpr int64_t kListTimeoutNanos = 60'000'000'000;
 
 class Rebuild {
  public:
-  Rebuild(const CoordinatorOptions& options, const CoordinatorEnv& env)
+  Rebuild(const CoordinatorOptions& options, const CoordinatorEnv& env, bool accept_loss)
       : options_(options),
+        accept_loss_(accept_loss),
         catalogue_(env.catalogue),
         nodes_(env.transport, env.loop, guard_, options.map, options.domain) {}
 
@@ -31,6 +32,11 @@ class Rebuild {
     census_ = TakeCensus(nodes_, kStatusTimeoutNanos);
     if (census_.away_count() == census_.nodes.size()) {
       return absl::UnavailableError(absl::StrCat("no node answers: ", census_.away_text()));
+    }
+    if (!census_.proves(options_.map) && !accept_loss_) {
+      return absl::UnavailableError(
+          absl::StrCat("commits may be on nodes that are away: ", census_.away_text(),
+                       "; bring them back, or give --accept-loss if they are gone for good"));
     }
     for (uint32_t i = 0; i < census_.nodes.size(); ++i) {
       if (census_.nodes[i].ok()) asked_.push_back(i);
@@ -58,6 +64,7 @@ class Rebuild {
   Status WriteHead();
 
   const CoordinatorOptions& options_;
+  const bool accept_loss_;
   Catalogue catalogue_;
   Guard guard_;
   NodeClient nodes_;
@@ -204,8 +211,8 @@ Status Rebuild::WriteHead() {
 }  // namespace
 
 StatusOr<RebuildReport> RebuildCatalogue(const CoordinatorOptions& options,
-                                         const CoordinatorEnv& env) {
-  return Rebuild(options, env).Run();
+                                         const CoordinatorEnv& env, bool accept_loss) {
+  return Rebuild(options, env, accept_loss).Run();
 }
 
 }  // namespace holdfast

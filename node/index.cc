@@ -19,6 +19,9 @@ constexpr size_t kVerifiedKeySize = kTag + 4;
 constexpr uint8_t kCheckpointVersion = 1;
 constexpr uint8_t kFlagQuarantined = 1;
 
+std::string QuarantinedKey(const RecordId& id) {
+  return std::string("q").append(AsView(id.bytes()));
+}
 std::string KeyOf(const RecordId& id) { return std::string("r").append(AsView(id.bytes())); }
 
 // Big-endian, so that byte order is the order of numbers.
@@ -149,6 +152,7 @@ Status IndexDelta::AddRecord(const RecordHeader& header, Location at, bool quara
   entry.length = header.length;
   entry.kind = header.kind;
   entry.quarantined = quarantined;
+  if (quarantined) rows_[QuarantinedKey(header.id)];
   entry.checksum = header.checksum;
   if (header.kind == RecordKind::kCommitRecord) {
     entry.number = header.number;
@@ -171,7 +175,9 @@ Status IndexDelta::AddTouch(uint64_t epoch, std::span<const RecordId> ids) {
 Status IndexDelta::AddQuarantine(const QuarantineEntry& quarantine) {
   ASSIGN_OR_RETURN(std::optional<IndexEntry> * slot, Find(quarantine.id));
   const Location at{quarantine.segment_number, quarantine.offset};
-  if (*slot && (*slot)->at == at) (*slot)->quarantined = true;
+  if (!*slot || (*slot)->at != at) return absl::OkStatus();
+  (*slot)->quarantined = true;
+  rows_[QuarantinedKey(quarantine.id)];
   return absl::OkStatus();
 }
 
@@ -269,6 +275,17 @@ StatusOr<std::vector<Dropped>> Index::DroppedRanges(uint64_t segment) {
     all.push_back(dropped);
   }
   return all;
+}
+
+StatusOr<uint64_t> Index::CountQuarantined() {
+  ASSIGN_OR_RETURN(auto rows, Range("q", "r", kEntryKeySize, SIZE_MAX));
+  std::vector<RecordId> ids;
+  for (const auto& [key, value] : rows) {
+    ids.push_back(RecordId::FromBytes(AsBytes(key).subspan(kTag)));
+  }
+  ASSIGN_OR_RETURN(auto entries, Find(ids));
+  return std::count_if(entries.begin(), entries.end(),
+                       [](const auto& entry) { return entry && entry->quarantined; });
 }
 
 StatusOr<std::map<uint64_t, int64_t>> Index::Verified() {

@@ -5,6 +5,7 @@
 // Rows:  "r" id                → entry
 //        "c" be64 number, id   → (empty)   commit records by number
 //        "d" be32 seg, be64 at → Dropped   ranges a recovery dropped
+//        "q" id                → (empty)   entries that were quarantined, perhaps replaced since
 //        "v" be32 seg          → wall time of the segment's last full check
 //        "state/…"             → checkpoint, highest commit number
 //
@@ -98,6 +99,8 @@ class Index {
   StatusOr<bool> HasCommit(uint64_t number, const RecordId& id);
   // Ids of commit records with number >= from, in order, at most `limit`.
   StatusOr<std::vector<std::pair<uint64_t, RecordId>>> Commits(uint64_t from, size_t limit);
+  // Entries that are quarantined now.
+  StatusOr<uint64_t> CountQuarantined();
   // Of one segment, or of all (0).
   StatusOr<std::vector<Dropped>> DroppedRanges(uint64_t segment);
   StatusOr<std::map<uint64_t, int64_t>> Verified();

@@ -268,6 +268,9 @@ void Node::Impl::HandleStatus(const ReplyFn& reply) {
   out.set_segments(segments);
   out.set_log_bytes(log_bytes);
   out.set_highest_commit(index_->top_commit());
+  StatusOr<uint64_t> quarantined = index_->CountQuarantined();
+  if (!quarantined.ok()) return reply(IndexError(quarantined.status()));
+  out.set_quarantined(*quarantined);
   out.set_generation(generation_);
   for (const proto::Finding& finding : findings_) *out.add_findings() = finding;
   reply(MakeMessage(rpc::kNodeStatus, out));

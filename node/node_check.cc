@@ -174,7 +174,7 @@ void Node::Impl::CheckRecord(Check& c, const ScannedRecord& record,
   if (entry->length != header.length || entry->checksum != header.checksum ||
       entry->kind != header.kind || entry->touch_epoch < header.touch_epoch) {
     add(Finding::CORRUPT, "the index says something else about it");
-  } else if (entry->quarantined && !bad && !unreadable) {
+  } else if (entry->quarantined && record.state == PayloadState::kGood) {
     add(Finding::NOTE, "is quarantined, though its bytes pass the checksum");
   }
 }

@@ -194,6 +194,15 @@ class Replayer {
     ASSIGN_OR_RETURN(auto dropped, index_.DroppedRanges(suspect.segment));
     const DropJudge judge(table_[suspect.segment].synced_lsn, std::move(dropped));
     if (judge.Dropped(suspect.begin, suspect.end)) return absl::OkStatus();
+    if (suspect.is_record && IsIndexed(suspect.header.kind)) {
+      // A record that a newer one replaced is not needed any more.
+      ASSIGN_OR_RETURN(auto entries, index_.Find({suspect.header.id}));
+      if (entries[0] && entries[0]->at > Location{suspect.segment, suspect.begin}) {
+        Add(make_.OfRecord(Finding::NOTE, suspect.segment, suspect.begin, suspect.header.id,
+                           suspect.header.kind, suspect.text));
+        return absl::OkStatus();
+      }
+    }
     if (suspect.unreadable || !judge.Torn(suspect.lsn)) {
       const auto finding_class = suspect.unreadable ? Finding::UNREADABLE : Finding::CORRUPT;
       Add(suspect.is_record

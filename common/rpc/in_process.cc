@@ -190,7 +190,7 @@ class InProcessTransport : public Transport {
 
  private:
   static Status Gone(const std::string& address) {
-    return absl::UnavailableError(absl::StrCat(address, ": no such service"));
+    return absl::UnavailableError(absl::StrCat(address, ": nobody answers there"));
   }
 
   std::mutex mutex_;

@@ -90,13 +90,27 @@ TEST_F(SourceTest, NamesLeadWithTheLastComponent) {
   ASSERT_EQ(::chdir("/"), 0);
 }
 
-TEST_F(SourceTest, TopLevelErrorsAreReturned) {
-  EXPECT_TRUE(absl::IsNotFound(OpenPosixSource({root_ + "/absent"}).status()));
-  EXPECT_THAT(std::string(OpenPosixSource({root_ + "/absent"}).status().message()),
-              HasSubstr("/absent"));
+TEST_F(SourceTest, APathThatIsNotThereIsNamedAndTheOthersGoOn) {
   Write("f", "x");
-  EXPECT_FALSE(OpenPosixSource({root_ + "/f/"}).ok());
-  EXPECT_FALSE(OpenPosixSource({""}).ok());
+  source_ = Open({root_ + "/absent", root_ + "/f/", root_ + "/f"});
+  const std::vector<SourceEntry> entries = Walk(*source_);
+  EXPECT_THAT(Names(entries), ElementsAre(root_ + "/absent", root_ + "/f/", "f"));
+  EXPECT_TRUE(absl::IsNotFound(entries[0].error)) << entries[0].error;
+  EXPECT_FALSE(entries[1].error.ok());
+  EXPECT_TRUE(entries[2].error.ok());
+}
+
+TEST_F(SourceTest, PathsThatWouldShareNamesAreRefused) {
+  for (const char* dir : {"a", "b", "a/same", "b/same"}) MakeDir(dir);
+  const std::vector<std::vector<std::string>> refused = {
+      {""},
+      {root_ + "/a/same", root_ + "/b/same"},
+      {root_ + "/a", root_ + "/a/"},
+      {root_ + "/a/.", root_ + "/b"},
+  };
+  for (const auto& paths : refused) {
+    EXPECT_TRUE(absl::IsInvalidArgument(OpenPosixSource(paths).status())) << paths[0];
+  }
 }
 
 TEST_F(SourceTest, SeveralPathsComeInTurn) {

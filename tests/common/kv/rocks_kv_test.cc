@@ -388,9 +388,8 @@ TEST_F(Damage, FlippedBytesAfterACleanClose) {
 // RocksDB itself would go on without it, and delete the tables.
 TEST_F(Damage, FilesCutOff) {
   {
+    WriteBatches(*MustOpen(dir_), 45, 9000);
     auto kv = MustOpen(dir_);
-    WriteBatches(*kv, 45, 9000);
-    Settle();
     WriteBatches(*kv, 3, 200);
     CopyOpen();
   }
