@@ -1,6 +1,7 @@
 #include "cli/context.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -17,14 +18,20 @@ StatusOr<std::string> ReadSecretLine(int fd, const std::string& prompt) {
   termios saved{};
   if (tcgetattr(fd, &saved) != 0) return absl::UnavailableError("no terminal to ask on");
   termios silent = saved;
-  silent.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  // Ctrl-C is read as a character, so that the terminal is set back first.
+  silent.c_lflag &= ~static_cast<tcflag_t>(ECHO | ISIG);
   tcsetattr(fd, TCSAFLUSH, &silent);
   (void)!write(fd, prompt.data(), prompt.size());
   std::string line;
   char c;
-  while (read(fd, &c, 1) == 1 && c != '\n') line += c;
+  bool interrupted = false;
+  while (!interrupted && read(fd, &c, 1) == 1 && c != '\n') {
+    interrupted = c == '\x03';
+    line += c;
+  }
   tcsetattr(fd, TCSAFLUSH, &saved);
   (void)!write(fd, "\n", 1);
+  if (interrupted) raise(SIGINT);
   return line;
 }
 
@@ -75,8 +82,9 @@ StatusOr<std::string> PromptPassphrase(const std::string& prompt, bool confirm) 
 }
 
 StatusOr<std::string> ReadPassphraseFile(const std::string& path) {
-  ASSIGN_OR_RETURN(Buffer bytes, ReadFile(PosixFs(), path));
-  std::string text = ToString(bytes);
+  const StatusOr<Buffer> bytes = ReadFile(PosixFs(), path);
+  if (!bytes.ok()) return absl::InvalidArgumentError(Message(bytes.status()));
+  std::string text = ToString(*bytes);
   text = text.substr(0, text.find('\n'));
   if (text.empty()) return absl::InvalidArgumentError("no passphrase in " + Printable(path));
   return text;

@@ -83,7 +83,10 @@ StatusOr<std::vector<VaultNode>> PlanNodes(Fs& fs, const InitOptions& options) {
   if (options.nodes.empty()) return std::vector<VaultNode>{{SecureRng().NewId<NodeId>(), "node-0"}};
   for (const std::string& disk : options.nodes) {
     RETURN_IF_ERROR(CheckEmptyOrAbsent(fs, disk));
-    std::string path = std::filesystem::absolute(disk).lexically_normal().string();
+    std::error_code lost;  // The working directory may be gone.
+    std::string path = std::filesystem::absolute(disk, lost).lexically_normal().string();
+    if (lost)
+      return absl::InvalidArgumentError("--node " + Printable(disk) + ": " + lost.message());
     if (path.size() > 1 && path.ends_with('/')) path.pop_back();
     for (const VaultNode& other : nodes) {
       if (other.path == path) {
@@ -205,7 +208,9 @@ bool EmbeddedVault::OpenNodes(const KeyFile&, OpenError* error) {
   // Another vault's disk, or none at all, where a node must be: that is damage, not a wrong key.
   const Status& first = node_states_.front().open_status;
   *error = {Annotate(first, "no node of the vault could be opened"),
-            absl::IsUnavailable(first) ? kExitFailed : kExitIntegrity};
+            absl::IsUnavailable(first)          ? kExitFailed
+            : absl::IsFailedPrecondition(first) ? kExitBusy  // Its index is in use.
+                                                : kExitIntegrity};
   return false;
 }
 

@@ -96,6 +96,9 @@ int ListObjects(EmbeddedVault& vault, const Globals& globals, const LsArgs& args
   for (;;) {
     auto page = vault.vault().List(path.collection, options, after);
     if (!page.ok()) return Fail(page.status());
+    if (after.empty() && page->objects.empty() && !path.name.empty()) {
+      return Fail("nothing under " + Printable(args.path), kExitNotFound);
+    }
     for (const ObjectInfo& info : page->objects) {
       Status status = PrintEntry(vault, info, globals, args);
       if (!status.ok()) return Fail(status);
@@ -134,8 +137,12 @@ Json StatJson(const Vault::OpenedObject& object, const ManifestPart& chunks) {
   json["sparse"] = a.sparse;
   if (!object.sealed.link.empty()) SetName(json, "link", object.sealed.link);
   if (!a.xattrs.empty()) {
-    json["xattrs"] = Json::object();
-    for (const XAttr& x : a.xattrs) SetName(json["xattrs"], x.name, x.value);
+    json["xattrs"] = Json::array();
+    for (const XAttr& x : a.xattrs) {
+      Json& xattr = json["xattrs"].emplace_back();
+      SetName(xattr, "name", x.name);
+      SetName(xattr, "value", x.value);
+    }
   }
   json["chunks"] = Json::array();
   for (size_t i = 0; i < chunks.chunks.size(); ++i) {

@@ -1,7 +1,10 @@
 // The holdfast command: flags in, exit code out. What the verbs do is in the other files here.
+#include <fcntl.h>
+
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "CLI/CLI.hpp"
@@ -52,7 +55,9 @@ void AddInit(CLI::App& app, Args& args) {
   CLI::App* verb = app.add_subcommand("init", "Make a vault in a directory");
   verb->add_option("DIR", args.init.dir, "An empty or new directory")->required();
   verb->add_option("--node", args.init.nodes,
-                   "Directory on a disk of its own that holds chunks; repeat for more disks");
+                   "Directory on a disk of its own that holds chunks; repeat for more disks")
+      ->type_name("DISK")
+      ->allow_extra_args(false);
   verb->add_option("--replicas", args.init.replicas,
                    "Copies of every chunk, on different disks (default: 2 with two or more disks)");
   verb->add_option("--chunk-size", args.init.chunk_size,
@@ -120,7 +125,8 @@ void AddCheckers(CLI::App& app, Args& args) {
                  "Rebuild though nodes are away that may hold commits of their own");
   fsck->add_option("--node", args.fsck.nodes,
                    "A disk of the vault, to put back a lost vault file from; may be repeated")
-      ->type_name("DISK");
+      ->type_name("DISK")
+      ->allow_extra_args(false);
 
   CLI::App* key = app.add_subcommand("key", "Work with key files");
   key->require_subcommand(1);
@@ -152,7 +158,37 @@ int Dispatch(const CLI::App& app, const Args& args) {
   return RunCompletion(app, args.shell);
 }
 
+// A file that is not open must not get the number that stdout has: the vault's own would be written
+// to. Writes to these fail.
+void TakeStandardFds() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) std::abort();
+  }
+}
+
+// CLI11 takes "[a,b]" for a list wherever several values may be given. Arguments that look so get a
+// mark, which is taken off again as they are stored.
+constexpr char kMark = '\x01';
+
+std::vector<std::string> MarkedArguments(int argc, char** argv) {
+  std::vector<std::string> marked;
+  for (int i = argc - 1; i > 0; --i) {  // From the last to the first, as CLI11 wants them.
+    const std::string arg = argv[i];
+    marked.push_back(arg.starts_with('[') || arg.starts_with(kMark) ? kMark + arg : arg);
+  }
+  return marked;
+}
+
+void Unmark(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    option->transform(
+        [](std::string value) { return value.starts_with(kMark) ? value.substr(1) : value; });
+  }
+  for (CLI::App* verb : app.get_subcommands(nullptr)) Unmark(*verb);
+}
+
 int Main(int argc, char** argv) {
+  TakeStandardFds();
   std::signal(SIGPIPE, SIG_IGN);  // `cat | head` ends with an error from write, not mid-way.
   Args args;
   CLI::App app(kDescription, "holdfast");
@@ -165,7 +201,8 @@ int Main(int argc, char** argv) {
   AddReaders(app, args);
   AddCheckers(app, args);
   try {
-    app.parse(argc, argv);
+    Unmark(app);
+    app.parse(MarkedArguments(argc, argv));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
     const std::vector<std::string> unknown = app.remaining();
@@ -186,4 +223,10 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace holdfast::cli
 
-int main(int argc, char** argv) { return holdfast::cli::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return holdfast::cli::Main(argc, argv);
+  } catch (const std::exception& error) {
+    return holdfast::cli::Fail(error.what(), holdfast::cli::kExitFailed);
+  }
+}

@@ -110,7 +110,8 @@ void PrintStatus(EmbeddedVault& vault, const proto::VaultStatusReply& status,
   }
   for (const auto& finding : status.findings()) {
     // Nodes that are away are named below.
-    if (!IsDamage(finding)) std::printf("  %s\n", Printable(finding.text()).c_str());
+    if (finding.class_() != proto::Finding::UNREADABLE)
+      std::printf("  %s\n", Printable(finding.text()).c_str());
   }
   for (const NodeReport& node : nodes) PrintNode(node);
   std::printf("  `verify` reads every byte; this looked at structure only.\n");

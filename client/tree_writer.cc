@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -244,7 +245,9 @@ Status TreeWriter::SetAttributes(int fd, const Attributes& attributes) {
   RETURN_IF_ERROR(SetXattrs(attributes, [&](const XAttr& xattr) {
     return fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0);
   }));
-  if (fchmod(fd, attributes.mode & 07777) != 0) return ErrnoStatus("setting its mode");
+  // Set-id bits are for the owner they came with.
+  const uint32_t bits = is_root_ || attributes.uid == geteuid() ? 07777 : 01777;
+  if (fchmod(fd, attributes.mode & bits) != 0) return ErrnoStatus("setting its mode");
   const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, Mtime(attributes)};
   if (futimens(fd, times) != 0) return ErrnoStatus("setting its time");
   return absl::OkStatus();
@@ -291,23 +294,73 @@ bool TreeWriter::IsLinkThere(const Place& place, const std::string& target) {
   return same;
 }
 
+// A file that gets its name when it is whole. Until then it has none, or, where the file system
+// cannot do that, one that is not used otherwise.
+class TreeWriter::NewFile {
+ public:
+  NewFile(TreeWriter& writer, Place place) : writer_(writer), place_(std::move(place)) {}
+  ~NewFile() {
+    if (!temporary_.empty()) unlinkat(place_.fd(), temporary_.c_str(), 0);
+  }
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+
+  Status Open() {
+    fd_.emplace(openat(place_.fd(), ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+    if (fd_->ok()) return absl::OkStatus();
+    for (int i = 0; i < kTemporaryTries; ++i) {
+      uint64_t random = 0;
+      if (getrandom(&random, sizeof random, 0) != sizeof random) break;
+      temporary_ = absl::StrCat(".holdfast-restore-", absl::Hex(random, absl::kZeroPad16));
+      fd_.emplace(openat(place_.fd(), temporary_.c_str(),
+                         O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+      if (fd_->ok()) return absl::OkStatus();
+      if (errno != EEXIST) break;
+    }
+    temporary_.clear();
+    return ErrnoStatus("creating it");
+  }
+
+  Status Write(Bytes bytes, bool sparse) {
+    RETURN_IF_ERROR(sparse ? WriteSparse(fd_->get(), bytes, size_)
+                           : WriteAll(fd_->get(), bytes, size_));
+    size_ += bytes.size();
+    return absl::OkStatus();
+  }
+
+  Status Finish(const Attributes& attributes) {
+    if (attributes.sparse && ftruncate(fd_->get(), static_cast<off_t>(size_)) != 0) {
+      return ErrnoStatus("setting its size");
+    }
+    RETURN_IF_ERROR(writer_.SetAttributes(fd_->get(), attributes));
+    const char* to = place_.base.c_str();
+    const std::string open_file = absl::StrCat("/proc/self/fd/", fd_->get());
+    const int named = temporary_.empty()
+                          ? linkat(AT_FDCWD, open_file.c_str(), place_.fd(), to, AT_SYMLINK_FOLLOW)
+                          : linkat(place_.fd(), temporary_.c_str(), place_.fd(), to, 0);
+    if (named == 0) return absl::OkStatus();
+    if (errno == EEXIST) return InTheWay();
+    // A file system without hard links.
+    if (temporary_.empty() || (errno != EPERM && errno != EOPNOTSUPP) ||
+        renameat2(place_.fd(), temporary_.c_str(), place_.fd(), to, RENAME_NOREPLACE) != 0) {
+      return ErrnoStatus("naming it");
+    }
+    temporary_.clear();
+    return absl::OkStatus();
+  }
+
+ private:
+  TreeWriter& writer_;
+  const Place place_;
+  std::string temporary_;
+  std::optional<Fd> fd_;
+  uint64_t size_ = 0;
+};
+
 Status TreeWriter::WriteFile(const std::string& name, Bytes content, const Attributes& attributes) {
-  ASSIGN_OR_RETURN(const Place place, Find(name));
-  const Fd fd(openat(place.fd(), place.base.c_str(),
-                     O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd.ok()) {
-    if (errno != EEXIST) return ErrnoStatus("creating it");
-    return IsThere(place, content.size(), attributes) ? absl::OkStatus() : InTheWay();
-  }
-  Status status =
-      attributes.sparse ? WriteSparse(fd.get(), content, 0) : WriteAll(fd.get(), content, 0);
-  if (status.ok() && attributes.sparse &&
-      ftruncate(fd.get(), static_cast<off_t>(content.size())) != 0) {
-    status = ErrnoStatus("setting its size");
-  }
-  if (status.ok()) status = SetAttributes(fd.get(), attributes);
-  if (!status.ok()) unlinkat(place.fd(), place.base.c_str(), 0);
-  return status;
+  ASSIGN_OR_RETURN(std::unique_ptr<Sink> sink, CreateFile(name, content.size(), attributes));
+  RETURN_IF_ERROR(sink->Append(content));
+  return sink->Commit();
 }
 
 // For a file that is there.
@@ -319,49 +372,15 @@ class TreeWriter::NoSink : public Sink {
 
 class TreeWriter::FileSink : public Sink {
  public:
-  FileSink(TreeWriter& writer, Place place, std::string temporary, Fd fd,
-           const Attributes& attributes)
-      : writer_(writer),
-        place_(std::move(place)),
-        temporary_(std::move(temporary)),
-        fd_(std::move(fd)),
-        attributes_(attributes) {}
-
-  ~FileSink() override {
-    if (!temporary_.empty()) unlinkat(place_.fd(), temporary_.c_str(), 0);
-  }
-
-  Status Append(Bytes bytes) override {
-    RETURN_IF_ERROR(attributes_.sparse ? WriteSparse(fd_.get(), bytes, size_)
-                                       : WriteAll(fd_.get(), bytes, size_));
-    size_ += bytes.size();
-    return absl::OkStatus();
-  }
-
-  Status Commit() override {
-    if (attributes_.sparse && ftruncate(fd_.get(), static_cast<off_t>(size_)) != 0) {
-      return ErrnoStatus("setting its size");
-    }
-    RETURN_IF_ERROR(writer_.SetAttributes(fd_.get(), attributes_));
-    const char* from = temporary_.c_str();
-    const char* to = place_.base.c_str();
-    if (renameat2(place_.fd(), from, place_.fd(), to, RENAME_NOREPLACE) == 0) {
-      temporary_.clear();
-      return absl::OkStatus();
-    }
-    if (errno != EINVAL && errno != ENOSYS) return ErrnoStatus("renaming it into place");
-    // A file system without that flag: a link does not replace either.
-    if (linkat(place_.fd(), from, place_.fd(), to, 0) != 0) return ErrnoStatus("naming it");
-    return absl::OkStatus();
-  }
+  FileSink(TreeWriter& writer, Place place, const Attributes& attributes)
+      : file_(writer, std::move(place)), attributes_(attributes) {}
+  Status Open() { return file_.Open(); }
+  Status Append(Bytes bytes) override { return file_.Write(bytes, attributes_.sparse); }
+  Status Commit() override { return file_.Finish(attributes_); }
 
  private:
-  TreeWriter& writer_;
-  const Place place_;
-  std::string temporary_;  // Empty when it has its name.
-  const Fd fd_;
+  NewFile file_;
   const Attributes& attributes_;
-  uint64_t size_ = 0;
 };
 
 StatusOr<std::unique_ptr<TreeWriter::Sink>> TreeWriter::CreateFile(const std::string& name,
@@ -373,17 +392,9 @@ StatusOr<std::unique_ptr<TreeWriter::Sink>> TreeWriter::CreateFile(const std::st
     if (IsThere(place, size, attributes)) return std::make_unique<NoSink>();
     return InTheWay();
   }
-  for (int i = 0; i < kTemporaryTries; ++i) {
-    std::string temporary = absl::StrCat(".holdfast-restore-", next_temporary_++);
-    Fd fd(openat(place.fd(), temporary.c_str(),
-                 O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (fd.ok()) {
-      return std::make_unique<FileSink>(*this, std::move(place), std::move(temporary),
-                                        std::move(fd), attributes);
-    }
-    if (errno != EEXIST) break;
-  }
-  return ErrnoStatus("creating a temporary file for it");
+  auto sink = std::make_unique<FileSink>(*this, std::move(place), attributes);
+  RETURN_IF_ERROR(sink->Open());
+  return sink;
 }
 
 Status TreeWriter::MakeSymlink(const std::string& name, const std::string& target,

@@ -4,11 +4,10 @@
 // ever followed through a symbolic link, so nothing is written outside the directory. "", "." and
 // ".." are refused as components. Nothing that is there is overwritten: a file of the same size and
 // modification time, a link to the same target, is taken for restored before, anything else is an
-// error. What a killed restore left half-written has another time.
+// error.
 //
-// A regular file is left under its name only with all its content: a small one is written at once
-// from memory and removed if that fails, a long one is written under ".holdfast-restore-<n>" beside
-// its place and renamed at the end.
+// A regular file gets its name only with all its content: until then it has none (O_TMPFILE), or,
+// where the file system cannot do that, one like ".holdfast-restore-<random>".
 // Nothing is synced: what restore writes is a copy, and the system says on the next sync or
 // unmount, not here, when a disk fails later. Errors of the writes themselves are returned:
 // kAlreadyExists, kResourceExhausted (no space, quota), kInvalidArgument (the name is refused),
@@ -64,6 +63,7 @@ class TreeWriter {
 
  private:
   class Directories;
+  class NewFile;
   class FileSink;
   class NoSink;
   struct Place;
@@ -77,7 +77,6 @@ class TreeWriter {
 
   const bool is_root_;
   std::unique_ptr<Directories> directories_;
-  std::atomic<uint64_t> next_temporary_{0};
   std::atomic<uint64_t> xattrs_skipped_{0}, already_there_{0};
 };
 

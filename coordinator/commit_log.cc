@@ -130,6 +130,12 @@ Status CommitLog::Open() {
   }
   RETURN_IF_ERROR(CheckNotBehind(head_, census_));
   RETURN_IF_ERROR(CheckLastRecord());
+  const uint64_t delivered = head_.number - std::min<uint64_t>(outbox_.size(), head_.number);
+  if (census_.away_count() == 0 && census_.highest_commit() < delivered) {
+    lost_ = absl::DataLossError(absl::StrCat("the nodes know of ", census_.highest_commit(),
+                                             " commits, the catalogue of ", delivered,
+                                             ": a disk was put back to an earlier state"));
+  }
   proved_ = census_.proves(options_.map);
   if (!proved_) {
     obstacle_ = absl::UnavailableError(absl::StrCat(

@@ -54,6 +54,9 @@ class CommitLog {
   const Status& refused() const { return refused_; }
   // A record is being sent for the first time.
   bool busy() const { return busy_; }
+  // Set when the nodes, all of them there, know of fewer commits than the catalogue: a disk was put
+  // back to an earlier state.
+  const Status& lost() const { return lost_; }
   // Records not known to be on W nodes.
   size_t outbox() const { return outbox_.size(); }
   const Census& census() const { return census_; }
@@ -95,7 +98,7 @@ class CommitLog {
   uint64_t delivered_row_ = 0;  // Outbox row that may go; 0: none.
   Census census_;               // The last one taken.
   bool proved_ = false;         // That the catalogue is not behind (census.h); never taken back.
-  Status obstacle_, refused_;
+  Status obstacle_, refused_, lost_;
   bool busy_ = false;
   int64_t backoff_nanos_ = 0;
 };

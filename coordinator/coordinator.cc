@@ -326,6 +326,11 @@ proto::VaultStatusReply Coordinator::Impl::VaultStatus() {
     finding.set_node(static_cast<uint32_t>(i));
     finding.set_text(Message(FromNode(static_cast<uint32_t>(i), census.nodes[i].status())));
   }
+  if (!log_.lost().ok()) {
+    proto::Finding& finding = *reply.add_findings();
+    finding.set_class_(proto::Finding::MISSING);
+    finding.set_text(Message(log_.lost()));
+  }
   if (!log_.obstacle().ok()) {
     proto::Finding& finding = *reply.add_findings();
     finding.set_class_(proto::Finding::NOTE);

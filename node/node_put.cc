@@ -152,9 +152,9 @@ Status Node::Impl::CheckSpace(const Admission& a,
   SpaceInfo after = space;
   after.free_bytes -= std::min(after.free_bytes, commits_->queued_bytes() + chunk_bytes);
   if (!AboveLimit(after, options_.read_only_fraction)) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(options_.dir, ": the disk is full (",
-                                                   space.free_bytes, " of ", space.total_bytes,
-                                                   " bytes free); make room or add a disk"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      options_.dir, ": the disk is full (", space.free_bytes, " of ", space.total_bytes,
+      " bytes free, and some is kept back); make room or add a disk"));
 }
 
 void Node::Impl::Decide(const std::shared_ptr<Admission>& a,

@@ -30,15 +30,19 @@ Header HeaderAt(Bytes log, size_t at) {
 
 size_t BlockEnd(size_t at) { return at - at % kBlockSize + kBlockSize; }
 
+bool HasCrc(Bytes typed, uint32_t masked) {
+  const uint32_t crc = Crc32c(typed);
+  // RocksDB masks a CRC, since CRCs of data that hold their own CRC are weak.
+  return ((crc >> 15 | crc << 17) + 0xa282ead8u) == masked;
+}
+
 // Whether a whole, intact piece lies at `at`.
 bool IntactAt(Bytes log, size_t at) {
   if (at + kHeaderSize > std::min(BlockEnd(at), log.size())) return false;
   Header h = HeaderAt(log, at);
   if (h.type < kFull || h.type > kLast) return false;
   if (at + kHeaderSize + h.length > std::min(BlockEnd(at), log.size())) return false;
-  uint32_t crc = Crc32c(log.subspan(at + kHeaderSize - 1, h.length + 1));
-  // RocksDB masks a CRC, since CRCs of data that hold their own CRC are weak.
-  return ((crc >> 15 | crc << 17) + 0xa282ead8u) == h.crc;
+  return HasCrc(log.subspan(at + kHeaderSize - 1, h.length + 1), h.crc);
 }
 
 enum class Ending { kClean, kTorn, kDamaged };
@@ -48,9 +52,12 @@ struct Walk {
   size_t at;  // Where the log ends or is damaged; 0: it has no record.
 };
 
-// The last piece is incomplete: torn by a crash, unless an intact piece follows its header. Then
-// not the file was cut, but the length is wrong.
+// The last piece is incomplete: torn by a crash, unless an intact piece follows its header, or all
+// that is left has its checksum. Then not the file was cut, but the length is wrong.
 Walk Incomplete(Bytes log, size_t at) {
+  if (HasCrc(log.subspan(at + kHeaderSize - 1), HeaderAt(log, at).crc)) {
+    return {Ending::kDamaged, at};
+  }
   for (size_t i = at + 1; i + kHeaderSize <= log.size(); ++i) {
     if (IntactAt(log, i)) return {Ending::kDamaged, at};
   }

@@ -7,9 +7,8 @@
 // Batches are counted, so that a lost table between older and newer rows is noticed, and the number
 // that is durable is kept beside the database (batch_mark.h), so that a lost end is.
 //
-// The one thing that cannot be told from a crash: damage to the header of the last record of a WAL
-// that was not closed drops that batch, as if it had not been finished. Damage that keeps a
-// database from opening leaves its files as they are.
+// What a crash left unfinished at the end of a log is told from damage by what is left of it
+// (log_check.cc). Damage that keeps a database from opening leaves its files as they are.
 #pragma once
 
 #include <array>

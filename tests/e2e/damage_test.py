@@ -349,7 +349,36 @@ class SegmentDamageTest(DamageCase):
                 self.fresh()
                 flip(path, where)
                 result = self.v.run("ls", "c", expect=harness.INTEGRITY)
-                self.assert_one_error_line(result)
+                self.assert_one_error_line(result, "--rebuild-catalogue")
+        os.unlink(path)
+        result = self.v.run("ls", "c", expect=harness.INTEGRITY)
+        self.assert_one_error_line(result, "--rebuild-catalogue")
+        self.v.fsck("--rebuild-catalogue")
+        self.assertEqual(self.shared.listing, self.v.ls())
+        self.check_everything_restores()
+
+    def test_status_knows_of_damage_that_was_found_before(self):
+        (record,) = self.sample(KIND_CHUNK, 1)
+        flip(record.path, record.payload_offset)
+        self.v.verify(expect=harness.INTEGRITY)
+        result = self.v.run("status", expect=harness.INTEGRITY)
+        self.assertIn(b"NOT EVERYTHING IS WELL", result.out)
+        # Stored again, all is well, also for a node that has to read its log anew.
+        self.v.ingest(self.source + "/.")
+        self.v.run("status")
+        shutil.rmtree(os.path.join(self.v.node_dirs[0], "index"))
+        self.v.verify()
+
+    def test_a_disk_put_back_to_an_earlier_state(self):
+        node = self.v.node_dirs[0]
+        earlier = self.path("earlier")
+        harness.copy_tree(node, earlier)
+        self.v.ingest(write_file(self.path("later"), b"later"))
+        shutil.rmtree(node)
+        harness.copy_tree(earlier, node)
+        result = self.v.run("status", expect=harness.INTEGRITY)
+        self.assertIn(b"earlier state", result.out)
+        self.v.fsck(expect=harness.INTEGRITY)
 
     def test_index_deleted_or_damaged_is_rebuilt(self):
         """A cache: whatever happens to it, the log is the truth."""
@@ -436,6 +465,13 @@ class TwoDiskDamageTest(DamageCase):
         self.assertTrue(result.error_lines, "a disk that is away is worth a warning")
         self.check_everything_restores()
         self.v.run("status", expect=harness.INTEGRITY)
+        result = self.v.run("verify", expect=harness.FAILED)
+        self.assertIn(b"NOT ALL WAS CHECKED", result.out)
+        self.assertNotIn(b"Every byte", result.out)
+        # Two copies are asked for and one disk is there: said at once.
+        result = self.v.run("ingest", write_file(self.path("more"), b"more"), "--to", "d",
+                            expect=harness.FAILED)
+        self.assertLess(result.seconds, 30)
 
     def put_back(self):
         if os.path.exists(self.v.nodes[1] + ".away"):

@@ -2,6 +2,7 @@
 """Bad input and bad luck: the right exit code, one clear line, and the rest goes on."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,54 @@ class BadInputTest(HoldfastTest):
         result = self.v.run("ingest", self.path("absent"), "--to", "c", "--quiet",
                             expect=harness.SOME_FAILED)
         self.assert_one_error_line(result, "absent")
+        good = write_file(self.path("good"), b"good")
+        result = self.v.run("ingest", self.path("absent"), good, "--to", "c", "--quiet",
+                            expect=harness.SOME_FAILED)
+        self.assert_one_error_line(result, "absent")
+        self.assertEqual(b"good", self.v.cat("good"))
+
+    def test_sources_that_would_share_names(self):
+        for top in ("x", "y"):
+            write_file(os.path.join(self.new_dir(top), "same"), top.encode())
+        self.assert_refused(harness.USAGE, "ingest", self.path("x/same"), self.path("y/same"),
+                            "--to", "c", words=["x/same", "y/same"])
+
+    def test_names_that_look_like_lists(self):
+        for name in ("[a,b]", "a", "b", "[", "\x01"):
+            write_file(os.path.join(self.new_dir("lists/" + name), "inside"), name.encode())
+        self.v.run("ingest", "[a,b]", "[", "\x01", "--to", "lists", "--quiet",
+                   cwd=self.path("lists"))
+        self.assertEqual({b"[a,b]", b"[a,b]/inside", b"[", b"[/inside", b"\x01", b"\x01/inside"},
+                         set(self.v.ls("lists")))
+
+    def test_a_stdout_that_takes_nothing(self):
+        """What a script should read must not end early without a word."""
+        for verb in (["ls", "c"], ["status"], ["verify", "--json"], ["fsck", "--json"]):
+            with open("/dev/full", "wb") as full:
+                result = self.v.run(*verb, stdout=full, expect=harness.FAILED)
+            self.assert_one_error_line(result, "stdout")
+        # A closed one must not be a file of the vault by the same number.
+        for redirection in (">&-", ">&- 2>&-", "<&- >&- 2>&-"):
+            command = " ".join(map(shlex.quote, self.v.args("cat", "c/object"))) + " " + redirection
+            self.assertNotEqual(0, subprocess.run(command, shell=True, check=False).returncode)
+        for path in self.v.files():
+            if os.path.basename(path).lower() == "lock":
+                self.assertEqual(0, os.path.getsize(path), path)
+
+    def test_stat_of_an_attribute_with_any_name(self):
+        path = write_file(self.path("attributed"), b"x")
+        try:
+            os.setxattr(path, b"user.\xff", b"\xfe")
+        except OSError as error:
+            self.skipTest(f"no extended attributes here: {error}")
+        self.v.ingest(path)
+        self.assertIn(b"xattrs", self.v.run("stat", "c/attributed").out)
+        self.v.run("stat", "--json", "c/attributed")
+
+    def test_init_takes_a_key_of_its_own(self):
+        self.assert_refused(harness.USAGE, "init", self.path("second"), vault=False, key=self.v.key,
+                            words=[self.v.key])
+        self.assertFalse(os.path.exists(self.path("second")))
 
     def test_flags_before_or_after_the_verb(self):
         for args in (["--vault", self.v.dir, "--key", self.v.key, "ls", "c"],
