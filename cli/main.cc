@@ -66,7 +66,7 @@ void AddInit(CLI::App& app, Args& args) {
       ->capture_default_str();
   verb->add_flag("--passphrase", args.init.passphrase,
                  "Ask for a passphrase to wrap a new key file");
-  verb->footer("Makes the key file named by --key if it is not there.");
+  verb->footer("Makes the key file that --key names; it must not be there yet.");
 }
 
 void AddIngest(CLI::App& app, Args& args) {
@@ -86,7 +86,9 @@ void AddIngest(CLI::App& app, Args& args) {
       ->check(CLI::Range(0, 256));
   verb->footer(
       "What is there already, under this or another name, is not stored again. Run it again to\n"
-      "finish after an interruption. With --json a line per object comes after it is durable.");
+      "finish after an interruption. A new version is made when content or kind changed, not when\n"
+      "only times, modes or attributes did. With --json a line per object comes after it is "
+      "durable.");
 }
 
 void AddReaders(CLI::App& app, Args& args) {
@@ -105,7 +107,9 @@ void AddReaders(CLI::App& app, Args& args) {
   CLI::App* restore = app.add_subcommand("restore", "Write objects back as files");
   restore->add_option("COLLECTION[/PREFIX]", args.restore.path, "PREFIX is whole path components")
       ->required();
-  restore->add_option("--to", args.restore.to, "Directory to write into; existing files are kept")
+  restore
+      ->add_option("--to", args.restore.to,
+                   "Directory to write into; nothing that is there is overwritten")
       ->required();
   restore->add_option("--threads", args.restore.threads)->check(CLI::Range(0, 256));
 }
