@@ -30,10 +30,11 @@ StatusOr<std::string> ReadPassphraseFile(const std::string& path);
 // The key named by the globals; asks for a passphrase when the file wants one.
 StatusOr<KeyFile> LoadKey(const Globals& globals);
 
+// Whether the globals name a vault; prints why not and sets *exit_code otherwise.
+bool FindVault(const Globals& globals, int* exit_code);
+
 // Opens the vault named by the globals; prints why not, sets *exit_code and returns null otherwise.
 // Warns on stderr of nodes that are away and of damage that recovery found.
-// False, with the message given, when the flags name no vault.
-bool FindVault(const Globals& globals, int* exit_code);
 std::unique_ptr<EmbeddedVault> OpenVault(const Globals& globals, int* exit_code);
 
 // "COLLECTION/NAME": the part before the first slash, and the rest.

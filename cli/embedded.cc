@@ -248,7 +248,7 @@ std::unique_ptr<EmbeddedVault> EmbeddedVault::Open(const std::string& dir, KeyFi
   return vault;
 }
 
-StatusOr<std::string> EmbeddedVault::RepairVaultFile(const std::string& dir,
+StatusOr<std::string> EmbeddedVault::RepairVaultFile(const std::string& dir, const KeyFile& key,
                                                      const std::vector<std::string>& disks) {
   Fs& fs = PosixFs();
   const StatusOr<VaultFile> there = ReadVaultFile(fs, dir);
@@ -258,12 +258,13 @@ StatusOr<std::string> EmbeddedVault::RepairVaultFile(const std::string& dir,
   for (const std::string& name : inside) places.push_back(dir + "/" + name);
   for (const std::string& place : places) {
     const StatusOr<VaultFile> copy = ReadVaultFile(fs, place);
-    if (!copy.ok()) continue;
+    if (!copy.ok() || copy->vault != key.vault || !CheckKey(*copy, key.catalogue_key)) continue;
     RETURN_IF_ERROR(WriteVaultFile(fs, dir, *copy));
     return place + "/vault";
   }
-  return absl::DataLossError(Message(there.status()) +
-                             ", and there is no copy: give --node DISK, one of the vault's disks");
+  return absl::DataLossError(
+      Message(there.status()) +
+      ", and there is no copy for this key: give --node DISK, one of the vault's disks");
 }
 
 StatusOr<RebuildReport> EmbeddedVault::Rebuild(const std::string& dir, const KeyFile& key,

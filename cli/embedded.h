@@ -46,8 +46,9 @@ class EmbeddedVault {
   static StatusOr<RebuildReport> Rebuild(const std::string& dir, const KeyFile& key,
                                          bool accept_loss, std::string* kept_as, OpenError* error);
   // Puts back a vault file that is damaged or gone, from the copy on a node inside `dir` or in one
-  // of `disks`; the path of that copy, or nothing when the vault file is good. kDataLoss: no copy.
-  static StatusOr<std::string> RepairVaultFile(const std::string& dir,
+  // of `disks`, if it is of the key's vault; the path of that copy, or nothing when the vault file
+  // is good. kDataLoss: no copy.
+  static StatusOr<std::string> RepairVaultFile(const std::string& dir, const KeyFile& key,
                                                const std::vector<std::string>& disks);
   ~EmbeddedVault();
 

@@ -1,11 +1,9 @@
 // The holdfast command: flags in, exit code out. What the verbs do is in the other files here.
 #include <fcntl.h>
 
-#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "CLI/CLI.hpp"
 #include "cli/commands.h"
@@ -220,7 +218,7 @@ int Main(int argc, char** argv) {
   const int code = Dispatch(app, args);
   // A listing or a log of what is stored must not end early without a word.
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
-  const int told = Fail(std::string("stdout: ") + std::strerror(errno), kExitFailed);
+  const int told = Fail("stdout: not all of it could be written", kExitFailed);
   return code == kExitOk ? told : code;
 }
 

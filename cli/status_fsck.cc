@@ -180,7 +180,7 @@ int Rebuild(const Globals& globals, const FsckArgs& args) {
   auto key = LoadKey(globals);
   if (!key.ok()) return Fail(key.status());
   OpenError error;
-  auto repaired = EmbeddedVault::RepairVaultFile(globals.vault, args.nodes);
+  auto repaired = EmbeddedVault::RepairVaultFile(globals.vault, *key, args.nodes);
   if (!repaired.ok()) return Fail(repaired.status());
   if (!repaired->empty()) {
     std::fprintf(stderr, "holdfast: the vault file was put back from %s\n",

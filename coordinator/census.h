@@ -17,7 +17,7 @@ struct Census {
   std::vector<StatusOr<proto::NodeStatusReply>> nodes;  // By node number.
 
   size_t away_count() const;
-  // "node 1: no such service; node 3: …"
+  // "node 1: nobody answers there; node 3: …"
   std::string away_text() const;
   bool proves(const ClusterMap& map) const { return away_count() < map.write_quorum(); }
   uint64_t highest_commit() const;
