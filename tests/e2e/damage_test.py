@@ -473,6 +473,25 @@ class TwoDiskDamageTest(DamageCase):
                             expect=harness.FAILED)
         self.assertLess(result.seconds, 30)
 
+    def test_rebuild_while_disks_are_away(self):
+        """What could be on the disks that are away must not be left out without a word."""
+        single = self.vault("single", nodes=("a", "b"), init_args=["--replicas", "1"])
+        for i in range(8):
+            single.ingest(write_file(self.path(f"file{i}"), b"%d" % i))
+        listing = single.ls()
+        os.rename(single.nodes[1], single.nodes[1] + ".away")
+        result = single.fsck("--rebuild-catalogue", expect=harness.FAILED)
+        self.assertIn("--accept-loss", result.error_lines[-1])
+        self.assertEqual(listing, single.ls())
+        os.rename(single.nodes[1] + ".away", single.nodes[1])
+        single.fsck("--rebuild-catalogue")
+        self.assertEqual(listing, single.ls())
+        # With two copies of every commit one disk is enough.
+        os.rename(self.v.nodes[1], self.v.nodes[1] + ".away")
+        self.addCleanup(self.put_back)
+        self.v.fsck("--rebuild-catalogue", expect=None)
+        self.assertEqual(self.shared.listing, self.v.ls())
+
     def put_back(self):
         if os.path.exists(self.v.nodes[1] + ".away"):
             shutil.rmtree(self.v.nodes[1], ignore_errors=True)

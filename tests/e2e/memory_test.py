@@ -7,6 +7,7 @@ are all held to it, with default settings.
 
 import os
 import random
+import shutil
 
 import harness
 from harness import FULL, MIB, HoldfastTest
@@ -47,6 +48,10 @@ class MemoryTest(HoldfastTest):
         result = vault.ingest(source, timeout=3600)
         self.assertEqual(size, result.summary["bytes"])
         self.assert_small("ingest of a large file", result)
+        again = self.vault("threads")
+        self.assert_small("the same with 32 threads",
+                          again.ingest(source, "--threads", "32", timeout=3600))
+        shutil.rmtree(again.dir)
         self.assert_small("verify", vault.verify(timeout=3600))
         os.unlink(source)
         with open(os.devnull, "wb") as nowhere:

@@ -94,6 +94,30 @@ class RoundTripTest(HoldfastTest):
         vault, _ = self.round_trip(source)
         self.assertEqual(b"at the end of a long path", vault.cat(path))
 
+    def test_a_restore_run_again(self):
+        """What is there and whole is left alone; what is something else is named and kept."""
+        source = self.new_dir("source")
+        for name in ("good", "torn", "gone", ".holdfast-restore-0"):
+            write_file(os.path.join(source, name), os.urandom(100_000))
+        write_file(os.path.join(source, "long"), os.urandom(9_000_000))
+        os.symlink("good", os.path.join(source, "link"))
+        os.link(os.path.join(source, "good"), os.path.join(source, "hard"))
+        vault = self.vault()
+        vault.ingest(source)
+        to = self.path("to")
+        out = os.path.join(to, "source")
+        vault.restore(to)
+        self.assert_same_tree(source, out)
+        vault.restore(to)
+        os.unlink(os.path.join(out, "gone"))
+        os.truncate(os.path.join(out, "torn"), 5_000)
+        result = vault.restore(to, expect=harness.SOME_FAILED)
+        self.assert_one_error_line(result, "torn", "is there already")
+        self.assertEqual(5_000, os.path.getsize(os.path.join(out, "torn")))
+        os.unlink(os.path.join(out, "torn"))
+        vault.restore(to)
+        self.assert_same_tree(source, out)
+
     def test_empty_files_and_directories(self):
         source = self.new_dir("source")
         for i in range(50):
