@@ -31,6 +31,8 @@ using Sixteen = Lanes<8, 2>;
 
 }  // namespace
 
+void ClearUpperAvx2() { _mm256_zeroupper(); }
+
 void Sha256Avx2X8(LaneSet& set, size_t blocks) { VectorStep<Sha256Digest, Eight>(set, blocks); }
 void Sha1Avx2X8(LaneSet& set, size_t blocks) { VectorStep<Sha1Digest, Eight>(set, blocks); }
 void Md5Avx2X8(LaneSet& set, size_t blocks) { VectorStep<Md5Digest, Eight>(set, blocks); }

@@ -44,6 +44,9 @@ void Sha1NiX2(LaneSet& set, size_t blocks);
 void Sha1NiX3(LaneSet& set, size_t blocks);
 
 // AVX2: avx2.cc.
+// Says that the upper halves of the vector registers hold nothing. While they do, each instruction
+// of the SHA extensions, which know only the lower halves, waits for a merge.
+void ClearUpperAvx2();
 void Sha256Avx2X8(LaneSet& set, size_t blocks);
 void Sha1Avx2X8(LaneSet& set, size_t blocks);
 void Md5Avx2X8(LaneSet& set, size_t blocks);

@@ -14,6 +14,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "kernels/cpu/code.h"
+
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 namespace holdfast::kernels {
@@ -68,6 +70,14 @@ EVP_MAC_CTX* ThreadMacContext() {
   return context.get();
 }
 
+// OpenSSL 3.0's vector code leaves the upper halves of the registers in use after a message that is
+// no multiple of 16 bytes. All SHA instructions after it then take 2.7 times as long (Zen 5).
+void ClearUpper() {
+#if defined(__x86_64__)
+  if (ThisCpu().avx2) ClearUpperAvx2();
+#endif
+}
+
 // Below this the calls around OpenSSL's code cost more than its vectors save.
 constexpr size_t kSmallMac = 512;
 
@@ -75,11 +85,12 @@ Poly1305Tag OpensslPoly1305(const Poly1305Key& key, std::span<const uint8_t> dat
   Poly1305Tag tag;
   size_t size = 0;
   EVP_MAC_CTX* context = data.size() < kSmallMac ? nullptr : ThreadMacContext();
-  if (context != nullptr && EVP_MAC_init(context, key.data(), key.size(), nullptr) == 1 &&
-      EVP_MAC_update(context, data.data(), data.size()) == 1 &&
-      EVP_MAC_final(context, tag.data(), &size, tag.size()) == 1 && size == tag.size()) {
-    return tag;
-  }
+  const bool done = context != nullptr &&
+                    EVP_MAC_init(context, key.data(), key.size(), nullptr) == 1 &&
+                    EVP_MAC_update(context, data.data(), data.size()) == 1 &&
+                    EVP_MAC_final(context, tag.data(), &size, tag.size()) == 1;
+  if (context != nullptr) ClearUpper();
+  if (done && size == tag.size()) return tag;
   return CoreStreamCode().poly1305(key, data);
 }
 

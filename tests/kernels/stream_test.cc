@@ -2,7 +2,12 @@
 // at every length where padding or blocks change.
 #include "kernels/cpu/stream.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "gtest/gtest.h"
+#include "kernels/cpu/code.h"
 #include "kernels/cpu/object_digest.h"
 #include "tests/kernels/testing.h"
 
@@ -158,6 +163,29 @@ INSTANTIATE_TEST_SUITE_P(Code, StreamTest,
                          });
 
 // Update in pieces of any length, Finish at any point without disturbing the state.
+#if defined(__x86_64__)
+// Bit 2 of what is in use: the upper halves of the AVX registers (Intel SDM 1, 13.6: XGETBV with
+// ECX = 1).
+__attribute__((target("xsave"))) bool UpperHalvesInUse() {
+  return (__builtin_ia32_xgetbv(1) >> 2 & 1) != 0;
+}
+
+TEST(Poly1305Test, LeavesNoUpperHalvesInUse) {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(0xd, 1, &a, &b, &c, &d) == 0 || (a >> 2 & 1) == 0 || !ThisCpu().avx2) {
+    GTEST_SKIP() << "this CPU cannot tell";
+  }
+  const Bytes data = testing::RandomBytes(5000, 3);
+  const Poly1305Key key = testing::Seed(9);
+  for (size_t size = 0; size < data.size(); size += size < 1000 ? 1 : 61) {
+    ClearUpperAvx2();
+    ASSERT_FALSE(UpperHalvesInUse());
+    BestStreamCode().poly1305(key, std::span(data).first(size));
+    ASSERT_FALSE(UpperHalvesInUse()) << size;
+  }
+}
+#endif
+
 TEST(ObjectDigestTest, PiecesMakeTheWhole) {
   std::mt19937_64 rng(11);
   const Bytes paint = testing::Paint(5000);
