@@ -80,6 +80,12 @@ std::optional<SourceEntry> SourceFeed::TakeLong() {
   return entry;
 }
 
+void SourceFeed::PutLong(SourceEntry entry) {
+  std::lock_guard lock(mutex_);
+  long_.push_back(std::move(entry));
+  changed_.notify_all();
+}
+
 bool SourceFeed::short_waiting() {
   if (inline_mode_) Fill(short_);
   std::lock_guard lock(mutex_);

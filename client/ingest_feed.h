@@ -23,6 +23,8 @@ class SourceFeed {
   // file, or the walk is done.
   std::optional<SourceEntry> TakeShort(bool wait);
   std::optional<SourceEntry> TakeLong();
+  // An entry taken as a short one that turned out to be long.
+  void PutLong(SourceEntry entry);
   bool short_waiting();
   // The walk is done and everything was taken.
   bool finished();

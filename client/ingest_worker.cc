@@ -1,6 +1,7 @@
 #include "client/ingest_worker.h"
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 namespace holdfast {
@@ -88,6 +89,7 @@ void IngestWorker::TakeStreams() {
     if (!entry) return;
     std::unique_ptr<Stream> stream = Open(*std::move(entry));
     if (stream == nullptr) continue;
+    stream->object->entry.parent.reset();
     ++ctx_.open_streams;
     streams_.push_back(std::move(stream));
   }
@@ -137,18 +139,17 @@ bool IngestWorker::AddShortFile(Slab& slab, SourceEntry& entry) {
   if (entry.stamp.size >= slab.room()) return false;
   std::unique_ptr<Stream> stream = Open(std::move(entry));
   if (stream == nullptr) return true;
-  if (stream->object->entry.stamp.size > plan_.long_bytes) {  // It has grown since the walk.
-    ++ctx_.open_streams;
-    streams_.push_back(std::move(stream));
+  // It may have grown since the walk.
+  const uint64_t size = stream->object->entry.stamp.size;
+  if (size > plan_.long_bytes) {
+    feed_.PutLong(Unopen(std::move(stream)));
     return true;
   }
-  if (stream->object->entry.stamp.size >= slab.room()) {
-    entry = std::move(stream->object->entry);
-    delete stream->object;
-    MonitorLock lock(*ctx_.monitor);
-    --ctx_.open_objects;
+  if (size >= slab.room()) {
+    entry = Unopen(std::move(stream));
     return false;
   }
+  stream->object->entry.parent.reset();
   const Status read = ReadSlice(slab, *stream, slab.room());
   if (read.ok()) {
     slab.short_files.push_back(std::move(stream));
@@ -182,7 +183,6 @@ std::unique_ptr<IngestWorker::Stream> IngestWorker::Open(SourceEntry entry) {
   stream->object = new IngestObject;
   stream->object->entry = std::move(entry);
   StatusOr<std::unique_ptr<SourceFile>> file = source_.Open(stream->object->entry);
-  stream->object->entry.parent.reset();
   if (!file.ok()) {
     Release(stream->object, file.status());
     return nullptr;
@@ -193,9 +193,18 @@ std::unique_ptr<IngestWorker::Stream> IngestWorker::Open(SourceEntry entry) {
   return stream;
 }
 
+SourceEntry IngestWorker::Unopen(std::unique_ptr<Stream> stream) {
+  SourceEntry entry = std::move(stream->object->entry);
+  delete stream->object;
+  MonitorLock lock(*ctx_.monitor);
+  --ctx_.open_objects;
+  return entry;
+}
+
 Status IngestWorker::ReadSlice(Slab& slab, Stream& stream, size_t slice) {
   uint8_t* begin = slab.memory.data() + slab.used;
   const size_t carried = stream.carry.size();
+  assert(carried < slice && slice <= slab.room());
   std::copy_n(stream.carry.data(), carried, begin);
   // One byte more than is left shows whether the file has grown.
   const uint64_t left = stream.object->entry.stamp.size - stream.offset;

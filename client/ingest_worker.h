@@ -77,6 +77,8 @@ class IngestWorker {
   void StoreWithoutContent(SourceEntry entry);
   // Opens the entry's file; null, and the error is reported, when that fails.
   std::unique_ptr<Stream> Open(SourceEntry entry);
+  // Undoes Open, for an entry whose turn comes later.
+  SourceEntry Unopen(std::unique_ptr<Stream> stream);
   // Reads the stream's next bytes, at most `slice` with the carry, into a message of the slab.
   Status ReadSlice(Slab& slab, Stream& stream, size_t slice);
 

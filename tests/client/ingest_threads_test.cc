@@ -30,6 +30,28 @@ void FillWithCounter(uint64_t offset, MutableBytes out) {
   }
 }
 
+// Listed as short, but by the time they are opened too long for the rest of the slab, or for any
+// share of one; more of them than a worker reads side by side.
+TEST(IngestThreadsTest, FilesThatGrowBetweenListingAndOpening) {
+  IngestRig rig({.threaded = true});
+  MemorySource source;
+  for (int i = 0; i < 300; ++i) {
+    const size_t size = i % 3 == 0 ? 6'000'000 : i % 3 == 1 ? 900'000 : 20'000;
+    source
+        .AddGenerated(std::to_string(i), size,
+                      [i](uint64_t offset, MutableBytes out) {
+                        FillWithCounter(offset + uint64_t(i) * 7'000'000, out);
+                      })
+        .listed_size = 10'000;
+  }
+  source.AddGenerated("long", 60'000'000, FillWithCounter);
+  StatusOr<IngestSummary> s = rig.Run(source, {.collection = "c"}, /*threads=*/2);
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->files, 301u);
+  EXPECT_EQ(s->errors, 0u) << rig.seen().errors.begin()->second;
+  EXPECT_EQ(s->bytes, 100 * uint64_t{6'920'000} + 60'000'000);
+}
+
 TEST(IngestThreadsTest, ChunksAndDigestsDoNotDependOnThreads) {
   IngestRig rig({.threaded = true, .nodes = 2, .replicas = 2});
   uint64_t stored = 0;

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@ class MemorySource : public Source {
   struct Item {
     SourceEntry entry;
     std::string content;
+    std::optional<uint64_t> listed_size;  // Where the file has grown between listing and opening.
     // Called after each read with how far it went.
     std::function<void(Item&, uint64_t)> after_read;
     Status read_error;
@@ -64,6 +66,7 @@ class MemorySource : public Source {
     if (next_ == items_.size()) return std::nullopt;
     Item& item = items_[next_++];
     SourceEntry entry = item.entry;
+    if (item.listed_size) entry.stamp.size = *item.listed_size;
     entry.parent = std::shared_ptr<void>(&item, [](void*) {});
     return entry;
   }
