@@ -27,6 +27,8 @@ struct Avx512Ops {
 };
 
 using Sixteen = Lanes<16, 1>;
+// One vector of MD5 waits on its own last result; a second fills the wait.
+using ThirtyTwo = Lanes<16, 2>;
 
 }  // namespace
 
@@ -35,6 +37,7 @@ void Sha256Avx512X16(LaneSet& set, size_t blocks) {
 }
 void Sha1Avx512X16(LaneSet& set, size_t blocks) { VectorStep<Sha1Digest, Sixteen>(set, blocks); }
 void Md5Avx512X16(LaneSet& set, size_t blocks) { VectorStep<Md5Digest, Sixteen>(set, blocks); }
+void Md5Avx512X32(LaneSet& set, size_t blocks) { VectorStep<Md5Digest, ThirtyTwo>(set, blocks); }
 
 size_t FindCutAvx512(const uint8_t* data, size_t from, size_t to, uint64_t k1, uint64_t k0) {
   return FindCut<Avx512Ops>(data, from, to, k1, k0);

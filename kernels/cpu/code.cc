@@ -115,11 +115,21 @@ CpuCode Avx2Code(const CpuFeatures& features, const StreamCode& stream) {
 CpuCode Avx512Code(const CpuFeatures& features, const StreamCode& stream) {
   CpuCode code = Avx2Code(features, stream);
   code.name = features.sha ? "avx512+sha" : "avx512";
-  // From the prototype of DESIGN 13, on another machine, scaled by its single streams to the scale
-  // of the figures above: 3.05, 5.8 and 6.4 GB/s with 16 lanes against 1.80, 1.95 and 0.76.
-  code.sha256.kernels[0] = {Sha256Avx512X16, 16, 378};
-  code.sha1.kernels[0] = {Sha1Avx512X16, 16, 199};
-  code.md5.kernels[0] = {Md5Avx512X16, 16, 182};
+  // All of these from an EPYC 9005 (Zen 5), so that their ratios are those of one machine.
+  if (features.sha) {
+    code.sha256.single_nanos = 36.8;
+    code.sha1.single_nanos = 35;
+    code.sha256.kernels = {LaneKernel{Sha256Avx512X16, 16, 213}, LaneKernel{Sha256NiX2, 2, 49},
+                           LaneKernel{Sha256NiX1, 1, 37}};
+    code.sha1.kernels = {LaneKernel{Sha1Avx512X16, 16, 117}, LaneKernel{Sha1NiX2, 2, 39.7},
+                         LaneKernel{Sha1NiX1, 1, 35.1}};
+  } else {
+    code.sha256.kernels[0] = {Sha256Avx512X16, 16, 213};
+    code.sha1.kernels[0] = {Sha1Avx512X16, 16, 117};
+  }
+  code.md5.single_nanos = 84.5;
+  code.md5.kernels = {LaneKernel{Md5Avx512X32, 32, 200}, LaneKernel{Md5Avx512X16, 16, 179},
+                      LaneKernel{Md5Avx2X8, 8, 230}};
   code.find_cut = FindCutAvx512;
   return code;
 }

@@ -11,7 +11,7 @@
 
 namespace holdfast::kernels {
 
-constexpr int kMaxLanes = 16;
+constexpr int kMaxLanes = 32;
 constexpr int kMaxStateWords = 8;
 
 // Messages side by side, one in each lane.
@@ -57,6 +57,7 @@ size_t FindCutAvx2(const uint8_t* data, size_t from, size_t to, uint64_t k1, uin
 void Sha256Avx512X16(LaneSet& set, size_t blocks);
 void Sha1Avx512X16(LaneSet& set, size_t blocks);
 void Md5Avx512X16(LaneSet& set, size_t blocks);
+void Md5Avx512X32(LaneSet& set, size_t blocks);
 size_t FindCutAvx512(const uint8_t* data, size_t from, size_t to, uint64_t k1, uint64_t k0);
 #endif
 
