@@ -76,6 +76,10 @@ struct Chunk {
   uint32_t length = 0;
   std::array<uint8_t, 32> sha256{};
   std::array<uint8_t, 16> poly1305{};
+  // Which chunk of the batch is the first with this SHA-256; its own number where it is the first.
+  // Chunks are numbered through all messages, in order.
+  uint32_t first_same = 0;
+  bool maybe_known = false;  // The resident table had its fingerprint before this batch.
 };
 
 struct Message {
@@ -86,15 +90,42 @@ struct Message {
   size_t consumed = 0;             // Out: bytes of `data` covered by `chunks`.
   std::vector<Chunk> chunks;       // Out: in order. An empty object has no chunk.
   Digests result;                  // Out, when `last`: the digests asked for, the others zero.
+  // Out: a device took the digests, of which no more than a sample was checked. Who is about to
+  // drop bytes, as another chunk has the same digest, takes Sha256 of them first.
+  bool from_device = false;
 };
 
 struct Batch {
   std::vector<Message> messages;
 };
 
+// Which fingerprints, the first 64 bits of chunks' SHA-256 (little-endian), were met before: a
+// cache, which says "maybe" or "not that I know". It holds up to seven eighths of its slots of 16
+// bytes; what comes then is not remembered. Thread-safe.
+class FingerprintTable {
+ public:
+  virtual ~FingerprintTable() = default;
+  virtual size_t slots() const = 0;
+  virtual size_t size() const = 0;
+  // Of the last insertion that is complete; 0 before the first.
+  virtual uint64_t epoch() const = 0;
+  // Adds fingerprints, those of a bulk load too, and moves the epoch on by one. kUnavailable: the
+  // device failed, and the table is of no more use.
+  virtual Status Insert(std::span<const uint64_t> fingerprints) = 0;
+  // Sets found[i] to 1 where fingerprints[i] was inserted in an epoch up to `as_of`, else to 0.
+  virtual Status Find(std::span<const uint64_t> fingerprints, uint64_t as_of,
+                      std::span<uint8_t> found) = 0;
+
+ protected:
+  static size_t MostOf(size_t slots) { return slots - slots / 8; }
+};
+
+std::unique_ptr<FingerprintTable> MakeHostTable(size_t slots);
+
 struct EngineOptions {
   CutParams cut;
   std::array<uint8_t, 32> poly1305_key{};  // r ‖ s as in RFC 8439; used as a universal hash.
+  FingerprintTable* table = nullptr;       // Borrowed; asked about all chunks, and told of them.
 };
 
 class Engine {
@@ -104,6 +135,10 @@ class Engine {
   virtual std::string_view name() const = 0;
   // Starts the batch; calls `done` exactly once. On a status other than kOk the outputs are void.
   virtual void Submit(Batch& batch, std::function<void(Status)> done) = 0;
+  // Memory in which the data of messages will lie, until Unregister: a device copies from it
+  // fastest when told before. It must not be freed in between.
+  virtual void Register(std::span<const uint8_t> /*memory*/) {}
+  virtual void Unregister(std::span<const uint8_t> /*memory*/) {}
 };
 
 // The portable backend. Runs in the calling thread, inside Submit.
@@ -113,6 +148,17 @@ std::unique_ptr<Engine> MakePortableEngine(const EngineOptions& options);
 // names: portable, avx2, avx512. Null if it names one that this CPU or build lacks, or none at all;
 // then `why_not` says so in one line, or stderr does. Runs in the calling thread, inside Submit.
 std::unique_ptr<Engine> MakeCpuEngine(const EngineOptions& options, std::string* why_not = nullptr);
+
+enum class EngineKind : uint8_t { kAuto, kCpu, kCuda };
+
+// The engine of this machine: kCpu as MakeCpuEngine; kCuda, or HOLDFAST_KERNELS=cuda, on the first
+// CUDA device, or, where there is none that works, as kCpu, and `say` is told why in one line;
+// kAuto either, whatever is there, and nothing is said of what is not. `say` is kept: it is also
+// told, in one line, when a device fails later, and the CPU goes on. It may be called from any
+// thread. Null as MakeCpuEngine gives it.
+std::unique_ptr<Engine> MakeEngine(EngineKind kind, const EngineOptions& options,
+                                   const std::function<void(const std::string&)>& say,
+                                   std::string* why_not);
 
 // Poly1305 (RFC 8439, 2.5) and SHA-256 of one message, in the calling thread; for re-checks of
 // single chunks. The fastest single-stream code at hand.

@@ -17,41 +17,52 @@ struct State {
   uint64_t h0 = 0, h1 = 0, h2 = 0;  // The accumulator, partly reduced.
 };
 
+// What a key's r is cut to.
+constexpr uint64_t kClamp0 = 0x0ffffffc0fffffff, kClamp1 = 0x0ffffffc0ffffffc;
+
 // Starts a message under key r ‖ s.
 HOLDFAST_HD constexpr State Init(const uint8_t key[32]) {
   State state;
-  state.r0 = LoadLe64(key) & 0x0ffffffc0fffffff;
-  state.r1 = LoadLe64(key + 8) & 0x0ffffffc0ffffffc;
+  state.r0 = LoadLe64(key) & kClamp0;
+  state.r1 = LoadLe64(key + 8) & kClamp1;
   state.s0 = LoadLe64(key + 16);
   state.s1 = LoadLe64(key + 24);
   return state;
 }
 
-// Takes whole 16-byte blocks. `high` is the bit above each block: 1, or 0 for the last block of a
-// message that is no multiple of 16 and carries its own end mark.
-HOLDFAST_HD constexpr void Blocks(State& state, const uint8_t* data, size_t blocks,
-                                  uint64_t high = 1) {
+// Takes one 16-byte block, as two little-endian words. `high` is the bit above it: 1, or 0 for the
+// last block of a message that is no multiple of 16 and carries its own end mark.
+HOLDFAST_HD constexpr void Block(State& state, uint64_t low_word, uint64_t high_word,
+                                 uint64_t high) {
   const uint64_t r0 = state.r0, r1 = state.r1, fold = r1 + (r1 >> 2);
-  uint64_t h0 = state.h0, h1 = state.h1, h2 = state.h2;
-  for (; blocks != 0; --blocks, data += 16) {
-    Wide d0 = Wide{h0} + LoadLe64(data);
-    Wide d1 = Wide{h1} + LoadLe64(data + 8) + static_cast<uint64_t>(d0 >> 64);
-    h0 = static_cast<uint64_t>(d0);
-    h1 = static_cast<uint64_t>(d1);
-    h2 += static_cast<uint64_t>(d1 >> 64) + high;
-    d0 = Wide{h0} * r0 + Wide{h1} * fold;
-    d1 = Wide{h0} * r1 + Wide{h1} * r0 + h2 * fold + static_cast<uint64_t>(d0 >> 64);
-    h2 = h2 * r0 + static_cast<uint64_t>(d1 >> 64);
-    // 2^130 = 5: what lies above two bits of h2 comes back times five.
-    d0 = Wide{static_cast<uint64_t>(d0)} + (h2 >> 2) + (h2 & ~uint64_t{3});
-    d1 = Wide{static_cast<uint64_t>(d1)} + static_cast<uint64_t>(d0 >> 64);
-    h0 = static_cast<uint64_t>(d0);
-    h1 = static_cast<uint64_t>(d1);
-    h2 = (h2 & 3) + static_cast<uint64_t>(d1 >> 64);
-  }
-  state.h0 = h0;
-  state.h1 = h1;
-  state.h2 = h2;
+  Wide d0 = Wide{state.h0} + low_word;
+  Wide d1 = Wide{state.h1} + high_word + static_cast<uint64_t>(d0 >> 64);
+  const uint64_t h0 = static_cast<uint64_t>(d0);
+  const uint64_t h1 = static_cast<uint64_t>(d1);
+  uint64_t h2 = state.h2 + static_cast<uint64_t>(d1 >> 64) + high;
+  d0 = Wide{h0} * r0 + Wide{h1} * fold;
+  d1 = Wide{h0} * r1 + Wide{h1} * r0 + h2 * fold + static_cast<uint64_t>(d0 >> 64);
+  h2 = h2 * r0 + static_cast<uint64_t>(d1 >> 64);
+  // 2^130 = 5: what lies above two bits of h2 comes back times five.
+  d0 = Wide{static_cast<uint64_t>(d0)} + (h2 >> 2) + (h2 & ~uint64_t{3});
+  d1 = Wide{static_cast<uint64_t>(d1)} + static_cast<uint64_t>(d0 >> 64);
+  state.h0 = static_cast<uint64_t>(d0);
+  state.h1 = static_cast<uint64_t>(d1);
+  state.h2 = (h2 & 3) + static_cast<uint64_t>(d1 >> 64);
+}
+
+// Takes whole 16-byte blocks.
+HOLDFAST_HD constexpr void Blocks(State& state, const uint8_t* data, size_t blocks) {
+  for (; blocks != 0; --blocks, data += 16) Block(state, LoadLe64(data), LoadLe64(data + 8), 1);
+}
+
+// Takes the last size % 16 bytes of a message, if there are any.
+HOLDFAST_HD constexpr void Rest(State& state, const uint8_t* data, size_t size) {
+  if (size == 0) return;
+  uint8_t end[16] = {};
+  for (size_t i = 0; i < size; ++i) end[i] = data[i];
+  end[size] = 1;
+  Block(state, LoadLe64(end), LoadLe64(end + 8), 0);
 }
 
 // Reduces fully, adds s, writes the tag.
@@ -74,12 +85,7 @@ HOLDFAST_HD constexpr void Mac(const uint8_t key[32], const uint8_t* data, size_
                                uint8_t tag[16]) {
   State state = Init(key);
   Blocks(state, data, size / 16);
-  if (size % 16 != 0) {
-    uint8_t end[16] = {};
-    for (size_t i = 0; i < size % 16; ++i) end[i] = data[size / 16 * 16 + i];
-    end[size % 16] = 1;
-    Blocks(state, end, 1, 0);
-  }
+  Rest(state, data + size / 16 * 16, size % 16);
   Finish(state, tag);
 }
 

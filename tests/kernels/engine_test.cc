@@ -3,17 +3,21 @@
 #include "kernels/engine.h"
 
 #include <cstdlib>
+#include <map>
 #include <optional>
 #include <thread>
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_engine.h"
+#include "kernels/cuda/device_engine.h"
+#include "kernels/cuda/host_device.h"
 #include "tests/kernels/testing.h"
 
 namespace holdfast::kernels {
 namespace {
 
 using testing::Bytes;
+using testing::Hex;
 using testing::Object;
 
 struct Backend {
@@ -33,9 +37,7 @@ class EngineTest : public ::testing::TestWithParam<Backend> {
   Status SubmitOne(Message message) {
     Batch batch;
     batch.messages.push_back(std::move(message));
-    std::optional<Status> status;
-    engine_->Submit(batch, [&](Status s) { status = s; });
-    return status.value();
+    return testing::SubmitAndWait(*engine_, batch);
   }
 };
 
@@ -49,9 +51,7 @@ TEST_P(EngineTest, PassesTheKnownAnswerTest) {
 
 TEST_P(EngineTest, EmptyBatchIsDone) {
   Batch batch;
-  int calls = 0;
-  engine_->Submit(batch, [&](Status s) { calls += s == Status::kOk; });
-  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(testing::SubmitAndWait(*engine_, batch), Status::kOk);
 }
 
 TEST_P(EngineTest, EmptyObjectHasDigestsAndNoChunk) {
@@ -149,6 +149,43 @@ TEST_P(EngineTest, ThousandRandomBatches) {
   }
 }
 
+// Chunks are numbered through the batch; the table knows what batches before had.
+TEST_P(EngineTest, SaysWhichChunksAreEqualAndWhichMayBeKnown) {
+  EngineOptions options = options_;
+  const std::unique_ptr<FingerprintTable> table = MakeHostTable(1000);
+  options.table = table.get();
+  const std::unique_ptr<Engine> engine = GetParam().make(options);
+  const Bytes bytes = testing::RandomBytes(200'000, 11);
+  const std::span<const uint8_t> all = bytes;
+  for (int round = 0; round < 2; ++round) {
+    std::vector<std::span<const uint8_t>> parts = {all.first(100),
+                                                   all.first(99),
+                                                   all.first(0),
+                                                   all.first(100),
+                                                   all,
+                                                   all,
+                                                   all.subspan(round == 0 ? 5 : 7, 40)};
+    std::vector<DigestState> states(parts.size());
+    Batch batch;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      states[i].Reset();
+      batch.messages.push_back({.data = parts[i], .last = true, .state = &states[i]});
+    }
+    ASSERT_EQ(testing::SubmitAndWait(*engine, batch), Status::kOk);
+    std::map<std::string, uint32_t> first;
+    uint32_t number = 0;
+    for (const Message& message : batch.messages) {
+      for (const Chunk& chunk : message.chunks) {
+        EXPECT_EQ(chunk.first_same, first.try_emplace(Hex(chunk.sha256), number).first->second);
+        EXPECT_EQ(chunk.maybe_known, round == 1 && &message != &batch.messages.back());
+        ++number;
+      }
+    }
+    EXPECT_GT(number, 8u);
+    EXPECT_LT(first.size(), number - 3);
+  }
+}
+
 TEST_P(EngineTest, SubmitFromSeveralThreads) {
   const Bytes pool = testing::RandomBytes(1 << 20, 6);
   std::vector<std::thread> threads;
@@ -162,6 +199,8 @@ TEST_P(EngineTest, SubmitFromSeveralThreads) {
   for (std::thread& thread : threads) thread.join();
 }
 
+void Unexpected(const std::string& line) { ADD_FAILURE() << line; }
+
 // The backend of a path, if this CPU has it; with `features` fewer than the CPU's, as on a lesser
 // one, and with the single-stream code of a build without OpenSSL.
 template <CpuPath path, bool sha, bool openssl>
@@ -173,6 +212,15 @@ std::unique_ptr<Engine> Make(const EngineOptions& options) {
                        MakeCpuCode(path, features, openssl ? BestStreamCode() : CoreStreamCode()));
 }
 
+// The device engine on the host's twin of a device, which does all digests itself, or as with a
+// real one leaves long messages to the CPU.
+template <bool cpu_tails>
+std::unique_ptr<Engine> MakeOnTwin(const EngineOptions& options) {
+  return cuda::MakeDeviceEngine(cuda::MakeHostDevice(), options,
+                                MakeCpuCode(BestPath(ThisCpu()), ThisCpu(), BestStreamCode()),
+                                {.check_every = 50, .cpu_tails = cpu_tails, .say = Unexpected});
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Backend, EngineTest,
     ::testing::Values(Backend{"Portable", MakePortableEngine},
@@ -181,7 +229,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Backend{"Avx2Sha", Make<CpuPath::kAvx2, true, true>},
                       Backend{"Avx2ShaCore", Make<CpuPath::kAvx2, true, false>},
                       Backend{"Avx512", Make<CpuPath::kAvx512, false, true>},
-                      Backend{"Avx512Sha", Make<CpuPath::kAvx512, true, true>}),
+                      Backend{"Avx512Sha", Make<CpuPath::kAvx512, true, true>},
+                      Backend{"DeviceTwin", MakeOnTwin<false>},
+                      Backend{"DeviceTwinTails", MakeOnTwin<true>}),
     [](const auto& info) { return info.param.name; });
 
 // A batch of whole objects, and what an engine makes of it.
@@ -197,14 +247,15 @@ Outcome Submit(Engine& engine, const std::vector<Message>& messages) {
     outcome.states[i].Reset();
     batch.messages[i].state = &outcome.states[i];
   }
-  engine.Submit(batch, [](Status status) { EXPECT_EQ(status, Status::kOk); });
+  EXPECT_EQ(testing::SubmitAndWait(engine, batch), Status::kOk);
   outcome.messages = std::move(batch.messages);
   return outcome;
 }
 
 bool Same(const Message& a, const Message& b) {
   const auto same_chunk = [](const Chunk& x, const Chunk& y) {
-    return x.length == y.length && x.sha256 == y.sha256 && x.poly1305 == y.poly1305;
+    return x.length == y.length && x.sha256 == y.sha256 && x.poly1305 == y.poly1305 &&
+           x.first_same == y.first_same;
   };
   return a.consumed == b.consumed && std::ranges::equal(a.chunks, b.chunks, same_chunk) &&
          a.result.sha256 == b.result.sha256 && a.result.sha1 == b.result.sha1 &&
@@ -231,6 +282,7 @@ TEST(AllPathsTest, AgreeOnTenThousandBatches) {
       engines.push_back(MakeCpuEngine(options, MakeCpuCode(path, features, BestStreamCode())));
     }
   }
+  engines.push_back(MakeOnTwin<false>(options));
   const Bytes random = testing::RandomBytes(1 << 20, 8), paint = testing::Paint(1 << 20);
   for (uint64_t seed = 0; seed < 10000; ++seed) {
     std::mt19937_64 rng(seed);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <future>
 #include <random>
 #include <span>
 #include <string_view>
@@ -111,6 +112,12 @@ inline std::vector<size_t> NaiveCuts(const CutParams& p, std::span<const uint8_t
   return lengths;
 }
 
+inline Status SubmitAndWait(Engine& engine, Batch& batch) {
+  std::promise<Status> promise;
+  engine.Submit(batch, [&](Status status) { promise.set_value(status); });
+  return promise.get_future().get();
+}
+
 // An object on its way through an engine.
 struct Object {
   std::span<const uint8_t> bytes;
@@ -145,9 +152,7 @@ inline void RunObjects(Engine& engine, const CutParams& cut, std::vector<Object>
       owners.push_back(&object);
     }
     if (batch.messages.empty()) return;
-    Status status = Status::kInternal;
-    engine.Submit(batch, [&](Status s) { status = s; });
-    ASSERT_EQ(status, Status::kOk);
+    ASSERT_EQ(SubmitAndWait(engine, batch), Status::kOk);
     for (size_t i = 0; i < owners.size(); ++i) {
       const Message& message = batch.messages[i];
       Object& object = *owners[i];
