@@ -27,6 +27,16 @@ class PrintingRestore : public RestoreObserver {
     line["message"] = Printable(Message(status));
     PrintJson(line);
   }
+  void OnXattrsSkipped(const std::string& name, const std::string& what) override {
+    std::fprintf(stderr, "holdfast: %s: restored without its extended attributes %s\n",
+                 Printable(name).c_str(), what.c_str());
+    if (!json_) return;
+    Json line;
+    line["type"] = "xattrs_skipped";
+    SetName(line, "name", name);
+    line["message"] = what;
+    PrintJson(line);
+  }
 
  private:
   bool json_;
@@ -92,7 +102,7 @@ void PrintRestoreSummary(const RestoreSummary& s, bool json) {
         FormatCount(s.already_there).c_str());
   }
   if (s.xattrs_skipped > 0) {
-    std::printf("%s could NOT be set: the target cannot hold them, or only root may\n",
+    std::printf("%s could NOT be set; they are named above\n",
                 Counted(s.xattrs_skipped, "extended attribute", "extended attributes").c_str());
   }
   if (s.errors > 0) {

@@ -59,6 +59,11 @@ class Restoring {
     return failed_.contains(name);
   }
 
+  void TellSkipped(const std::string& name, const std::string& what) {
+    std::lock_guard lock(mutex_);
+    observer_.OnXattrsSkipped(name, what);
+  }
+
   RestoreSummary& summary() { return summary_; }
 
  private:
@@ -119,7 +124,11 @@ class Restorer {
         restoring_(vault, tree, observer, progress),
         bulk_({.digests = kernels::kSha256, .threads = options.threads}),
         files_(std::make_unique<BulkReader>(vault, engine, bulk_)),
-        engine_(engine) {}
+        engine_(engine) {
+    tree.OnXattrsSkipped([this](const std::string& name, const std::string& what) {
+      restoring_.TellSkipped(name, what);
+    });
+  }
 
   StatusOr<RestoreSummary> Run() {
     const int64_t start = vault_.clock().MonotonicNanos();

@@ -28,6 +28,10 @@ class RestoreObserver {
   virtual void OnObject(const std::string& name) { (void)name; }
   // The object could not be restored whole; nothing partial is left under its name.
   virtual void OnError(const std::string& name, const Status& status) { (void)name, (void)status; }
+  // The object is restored without some of its extended attributes: `what` lists each with why.
+  virtual void OnXattrsSkipped(const std::string& name, const std::string& what) {
+    (void)name, (void)what;
+  }
 };
 
 struct RestoreProgress {
@@ -40,7 +44,7 @@ struct RestoreSummary {
   uint64_t bytes = 0;
   uint64_t errors = 0;
   uint64_t integrity_errors = 0;  // Those of errors that are kDataLoss.
-  uint64_t xattrs_skipped = 0;    // Extended attributes that the destination cannot hold.
+  uint64_t xattrs_skipped = 0;    // Extended attributes that the destination refused.
   uint64_t already_there = 0;     // Of the files and links: not written, not compared.
   int64_t nanos = 0;
 };

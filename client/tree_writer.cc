@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/lru_cache.h"
 #include "common/base/text.h"
 
@@ -49,12 +50,15 @@ absl::StatusCode CodeOf(int error) {
   }
 }
 
+std::string TextOf(int error) {
+  char text[128];
+  return strerror_r(error, text, sizeof text);
+}
+
 // Of errno.
 Status ErrnoStatus(std::string_view what) {
   const int error = errno;
-  char text[128];
-  return Status(CodeOf(error),
-                absl::StrCat(std::string(what), ": ", strerror_r(error, text, sizeof text)));
+  return Status(CodeOf(error), absl::StrCat(std::string(what), ": ", TextOf(error)));
 }
 
 class Fd {
@@ -114,9 +118,24 @@ Status InTheWay() {
       "elsewhere");
 }
 
-// Whether the system keeps attributes of this name from other users than root.
-bool IsSystemXattr(const std::string& name) {
-  return name.starts_with("security.") || name.starts_with("trusted.");
+// Whether the error says that the file system or the system does not take this attribute, and
+// nothing about the file. No space: for the attribute; what the content needs was written before.
+bool IsRefusal(int error, const std::string& name) {
+  switch (error) {
+    case ENOTSUP:
+    case ENOSPC:
+    case EDQUOT:
+    case E2BIG:
+    case ERANGE:
+    case EINVAL:
+      return true;
+    case EPERM:
+    case EACCES:
+      // Not even root may set them without CAP_SYS_ADMIN, or against the security module.
+      return name.starts_with("security.") || name.starts_with("trusted.");
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -234,15 +253,15 @@ Status TreeWriter::SetDirectoryAttributes(const std::string& name, const Attribu
   const Fd fd(
       openat(place.fd(), place.base.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.ok()) return ErrnoStatus("opening it");
-  return SetAttributes(fd.get(), attributes);
+  return SetAttributes(fd.get(), name, attributes);
 }
 
 // The mode after the owner, which clears set-id bits; the time last.
-Status TreeWriter::SetAttributes(int fd, const Attributes& attributes) {
+Status TreeWriter::SetAttributes(int fd, const std::string& name, const Attributes& attributes) {
   if (is_root_ && fchown(fd, attributes.uid, attributes.gid) != 0) {
     return ErrnoStatus("setting its owner");
   }
-  RETURN_IF_ERROR(SetXattrs(attributes, [&](const XAttr& xattr) {
+  RETURN_IF_ERROR(SetXattrs(name, attributes, [&](const XAttr& xattr) {
     return fsetxattr(fd, xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0);
   }));
   // Set-id bits are for the owner they came with.
@@ -253,24 +272,29 @@ Status TreeWriter::SetAttributes(int fd, const Attributes& attributes) {
   return absl::OkStatus();
 }
 
-Status TreeWriter::SetXattrs(const Attributes& attributes,
+Status TreeWriter::SetXattrs(const std::string& name, const Attributes& attributes,
                              const std::function<int(const XAttr&)>& set_one) {
+  std::vector<std::string> skipped;
   for (const XAttr& xattr : attributes.xattrs) {
     if (set_one(xattr) == 0) continue;
-    const bool kept_from_us = errno == EPERM && !is_root_ && IsSystemXattr(xattr.name);
-    if (errno != ENOTSUP && !kept_from_us) {
+    if (!IsRefusal(errno, xattr.name)) {
       return ErrnoStatus(absl::StrCat("setting its attribute ", Printable(xattr.name)));
     }
-    ++xattrs_skipped_;
+    const std::string why = TextOf(errno);
+    skipped.push_back(absl::StrCat(Printable(xattr.name), " (", why, ")"));
   }
+  if (skipped.empty()) return absl::OkStatus();
+  xattrs_skipped_ += skipped.size();
+  if (skipped_) skipped_(name, absl::StrJoin(skipped, ", "));
   return absl::OkStatus();
 }
 
 // A link cannot be opened; its directory is named through /proc.
-Status TreeWriter::SetSymlinkXattrs(const Place& place, const Attributes& attributes) {
+Status TreeWriter::SetSymlinkXattrs(const Place& place, const std::string& name,
+                                    const Attributes& attributes) {
   if (attributes.xattrs.empty()) return absl::OkStatus();
   const std::string path = absl::StrCat("/proc/self/fd/", place.fd(), "/", place.base);
-  return SetXattrs(attributes, [&](const XAttr& xattr) {
+  return SetXattrs(name, attributes, [&](const XAttr& xattr) {
     return lsetxattr(path.c_str(), xattr.name.c_str(), xattr.value.data(), xattr.value.size(), 0);
   });
 }
@@ -328,11 +352,11 @@ class TreeWriter::NewFile {
     return absl::OkStatus();
   }
 
-  Status Finish(const Attributes& attributes) {
+  Status Finish(const std::string& name, const Attributes& attributes) {
     if (attributes.sparse && ftruncate(fd_->get(), static_cast<off_t>(size_)) != 0) {
       return ErrnoStatus("setting its size");
     }
-    RETURN_IF_ERROR(writer_.SetAttributes(fd_->get(), attributes));
+    RETURN_IF_ERROR(writer_.SetAttributes(fd_->get(), name, attributes));
     const char* to = place_.base.c_str();
     const std::string open_file = absl::StrCat("/proc/self/fd/", fd_->get());
     const int named = temporary_.empty()
@@ -372,13 +396,14 @@ class TreeWriter::NoSink : public Sink {
 
 class TreeWriter::FileSink : public Sink {
  public:
-  FileSink(TreeWriter& writer, Place place, const Attributes& attributes)
-      : file_(writer, std::move(place)), attributes_(attributes) {}
+  FileSink(TreeWriter& writer, std::string name, Place place, const Attributes& attributes)
+      : name_(std::move(name)), file_(writer, std::move(place)), attributes_(attributes) {}
   Status Open() { return file_.Open(); }
   Status Append(Bytes bytes) override { return file_.Write(bytes, attributes_.sparse); }
-  Status Commit() override { return file_.Finish(attributes_); }
+  Status Commit() override { return file_.Finish(name_, attributes_); }
 
  private:
+  const std::string name_;
   NewFile file_;
   const Attributes& attributes_;
 };
@@ -392,7 +417,7 @@ StatusOr<std::unique_ptr<TreeWriter::Sink>> TreeWriter::CreateFile(const std::st
     if (IsThere(place, size, attributes)) return std::make_unique<NoSink>();
     return InTheWay();
   }
-  auto sink = std::make_unique<FileSink>(*this, std::move(place), attributes);
+  auto sink = std::make_unique<FileSink>(*this, name, std::move(place), attributes);
   RETURN_IF_ERROR(sink->Open());
   return sink;
 }
@@ -405,7 +430,7 @@ Status TreeWriter::MakeSymlink(const std::string& name, const std::string& targe
     if (errno != EEXIST) return ErrnoStatus("making the link");
     return IsLinkThere(place, target) ? absl::OkStatus() : InTheWay();
   }
-  Status status = SetSymlinkXattrs(place, attributes);
+  Status status = SetSymlinkXattrs(place, name, attributes);
   const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, Mtime(attributes)};
   if (status.ok() && is_root_ &&
       fchownat(place.fd(), base, attributes.uid, attributes.gid, AT_SYMLINK_NOFOLLOW) != 0) {

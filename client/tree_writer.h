@@ -43,6 +43,11 @@ class TreeWriter {
   static StatusOr<std::unique_ptr<TreeWriter>> Open(const std::string& directory);
   ~TreeWriter();
 
+  // To be called of each name restored without some of its extended attributes, on the thread that
+  // restores it; `what` lists them, each with why. Set before anything is restored.
+  using SkippedFn = std::function<void(const std::string& name, const std::string& what)>;
+  void OnXattrsSkipped(SkippedFn skipped) { skipped_ = std::move(skipped); }
+
   // Makes the directory, and those above it; ok when it is there.
   Status MakeDirectory(const std::string& name);
   // To be called when nothing more is made below it.
@@ -55,8 +60,9 @@ class TreeWriter {
                      const Attributes& attributes);
   // `first` is a name made by this writer.
   Status MakeHardLink(const std::string& name, const std::string& first);
-  // Extended attributes left out because the file system has none, or, for another user than
-  // root, because they are the system's (security.*, trusted.*).
+  // Extended attributes left out because the file system has none, has no room for them, or
+  // because the system keeps them from this user (security.*, trusted.*): an attribute never costs
+  // the content it came with.
   uint64_t xattrs_skipped() const { return xattrs_skipped_; }
   // Files and links that were there before; their content was not compared.
   uint64_t already_there() const { return already_there_; }
@@ -69,14 +75,17 @@ class TreeWriter {
   struct Place;
   explicit TreeWriter(int root);
   StatusOr<Place> Find(const std::string& name);
-  Status SetAttributes(int fd, const Attributes& attributes);
-  Status SetXattrs(const Attributes& attributes, const std::function<int(const XAttr&)>& set_one);
-  Status SetSymlinkXattrs(const Place& place, const Attributes& attributes);
+  Status SetAttributes(int fd, const std::string& name, const Attributes& attributes);
+  Status SetXattrs(const std::string& name, const Attributes& attributes,
+                   const std::function<int(const XAttr&)>& set_one);
+  Status SetSymlinkXattrs(const Place& place, const std::string& name,
+                          const Attributes& attributes);
   bool IsThere(const Place& place, uint64_t size, const Attributes& attributes);
   bool IsLinkThere(const Place& place, const std::string& target);
 
   const bool is_root_;
   std::unique_ptr<Directories> directories_;
+  SkippedFn skipped_;
   std::atomic<uint64_t> xattrs_skipped_{0}, already_there_{0};
 };
 

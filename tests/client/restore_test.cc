@@ -3,7 +3,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -34,8 +37,41 @@ struct Recorder : RestoreObserver {
     errors.push_back(name);
     last = status;
   }
+  void OnXattrsSkipped(const std::string& name, const std::string& what) override {
+    skipped[name] = what;
+  }
   std::vector<std::string> names, errors;
+  std::map<std::string, std::string> skipped;
   Status last;
+};
+
+std::string XattrOf(const std::string& path, const char* name) {
+  char value[256];
+  const ssize_t n = lgetxattr(path.c_str(), name, value, sizeof value);
+  return n < 0 ? strerror(errno) : std::string(value, static_cast<size_t>(n));
+}
+
+// Takes a capability from this thread, and from those it starts, while it lives. Needs root.
+class Without {
+ public:
+  explicit Without(uint32_t capability) {
+    EXPECT_EQ(syscall(SYS_capget, &header_, saved_), 0);
+    __user_cap_data_struct data[2] = {saved_[0], saved_[1]};
+    data[capability / 32].effective &= ~(1u << capability % 32);
+    EXPECT_EQ(syscall(SYS_capset, &header_, data), 0);
+  }
+  ~Without() { EXPECT_EQ(syscall(SYS_capset, &header_, saved_), 0); }
+
+ private:
+  __user_cap_header_struct header_{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct saved_[2];
+};
+
+// Acts as another user than root while it lives; only for restores without threads.
+class AsUser {
+ public:
+  explicit AsUser(uid_t uid) { EXPECT_EQ(seteuid(uid), 0); }
+  ~AsUser() { EXPECT_EQ(seteuid(0), 0); }
 };
 
 // With threads and without.
@@ -254,6 +290,118 @@ TEST_P(RestoreTest, SparseFilesStaySparse) {
   EXPECT_LE(st.st_blocks * 512, 64 * 1024);
   ASSERT_EQ(stat((to_ + "/small").c_str(), &st), 0);
   EXPECT_LE(st.st_blocks * 512, 8 * 1024);
+}
+
+// The system refuses values beyond 64 KiB and names beyond 255 bytes anywhere; ext4 and others
+// already what does not fit a block.
+TEST_P(RestoreTest, AttributesThatCannotBeSetDoNotKeepTheFileBack) {
+  TestVault t;
+  Attributes odd{.mode = 0640, .mtime_seconds = 5, .mtime_nanos = 6};
+  odd.xattrs = {{"user.big", std::string(70'000, 'b')},
+                {"user." + std::string(260, 'n'), "v"},
+                {"nobody.knows", "this kind"},
+                {"user.fits", "fits"}};
+  const std::string content = RandomBytes(9, 3'000'000);
+  t.Commit("case", {{.name = "d", .type = ObjectType::kDirectory, .attributes = odd},
+                    {.name = "d/long", .content = content, .attributes = odd},
+                    {.name = "d/short", .content = "x", .attributes = odd}});
+  const RestoreSummary s = Run(t);
+  EXPECT_THAT(recorder_.errors, IsEmpty()) << recorder_.last;
+  EXPECT_EQ(s.xattrs_skipped, 9u);
+  EXPECT_EQ(ReadAll(to_ + "/d/long"), content);
+  EXPECT_EQ(ReadAll(to_ + "/d/short"), "x");
+  for (const std::string name : {"d", "d/long", "d/short"}) {
+    EXPECT_EQ(XattrOf(to_ + "/" + name, "user.fits"), "fits");
+    EXPECT_THAT(recorder_.skipped[name], HasSubstr("user.big (Argument list too long)"));
+    EXPECT_THAT(recorder_.skipped[name], HasSubstr("nobody.knows (Operation not supported)"));
+    struct stat st;
+    ASSERT_EQ(stat((to_ + "/" + name).c_str(), &st), 0);
+    EXPECT_EQ(st.st_mode & 07777, 0640u) << "what comes after the attributes is set as well";
+    EXPECT_EQ(st.st_mtim.tv_nsec, 6);
+  }
+}
+
+TEST_P(RestoreTest, AttributesWithoutRoomDoNotKeepTheFileBack) {
+  TestVault t;
+  Attributes big{.mode = 0600, .xattrs = {{"user.big", std::string(60'000, 'b')}}};
+  t.Commit("case", {{.name = "f", .content = "x", .attributes = big}});
+  const std::string probe = to_ + "/probe";
+  std::ofstream(probe) << "x";
+  const bool fits = setxattr(probe.c_str(), "user.big", big.xattrs[0].value.data(), 60'000, 0) == 0;
+  fs::remove(probe);
+  if (fits) GTEST_SKIP() << "this file system takes attributes of 60,000 bytes";
+  const RestoreSummary s = Run(t);
+  EXPECT_THAT(recorder_.errors, IsEmpty()) << recorder_.last;
+  EXPECT_EQ(s.xattrs_skipped, 1u);
+  EXPECT_THAT(recorder_.skipped["f"], HasSubstr("user.big ("));
+  EXPECT_EQ(ReadAll(to_ + "/f"), "x");
+}
+
+TEST_P(RestoreTest, ARootThatMayNotSetSystemAttributesStillRestores) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  TestVault t;
+  Attributes odd{.mode = 0600, .xattrs = {{"trusted.case", "17"}, {"user.note", "n"}}};
+  t.Commit("case", {{.name = "f", .content = "x", .attributes = odd},
+                    {.name = "l", .type = ObjectType::kSymlink, .attributes = odd, .link = "f"}});
+  {
+    const Without admin(CAP_SYS_ADMIN);
+    Run(t);
+  }
+  EXPECT_EQ(ReadAll(to_ + "/f"), "x");
+  EXPECT_EQ(XattrOf(to_ + "/f", "user.note"), "n");
+  EXPECT_THAT(recorder_.skipped["f"], HasSubstr("trusted.case (Operation not permitted)"));
+  EXPECT_THAT(recorder_.skipped["f"], ::testing::Not(HasSubstr("user.note")));
+}
+
+TEST_P(RestoreTest, AttributesOfSymbolicLinks) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root may give a link attributes";
+  TestVault t;
+  Attributes odd{.mode = 0777, .uid = 12, .gid = 34, .mtime_seconds = -5, .mtime_nanos = 7};
+  odd.xattrs = {{"trusted.case", "17"}};
+  t.Commit("case", {{.name = "f", .content = "x"},
+                    {.name = "l", .type = ObjectType::kSymlink, .attributes = odd, .link = "f"}});
+  std::ofstream(to_ + "/probe") << "x";
+  if (setxattr((to_ + "/probe").c_str(), "trusted.case", "17", 2, 0) != 0) {
+    GTEST_SKIP() << "no trusted attributes here: " << strerror(errno);
+  }
+  Run(t);
+  EXPECT_THAT(recorder_.errors, IsEmpty());
+  EXPECT_EQ(XattrOf(to_ + "/l", "trusted.case"), "17");
+  EXPECT_EQ(XattrOf(to_ + "/f", "trusted.case"), strerror(ENODATA))
+      << "the link's own, not its target's";
+  struct stat st;
+  ASSERT_EQ(lstat((to_ + "/l").c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, 12u);
+  EXPECT_EQ(st.st_gid, 34u);
+  EXPECT_EQ(st.st_mtim.tv_sec, -5);
+  EXPECT_EQ(st.st_mtim.tv_nsec, 7);
+}
+
+// A set-id bit is for the owner it came with: given to the user who restores it would be another.
+TEST_P(RestoreTest, SetIdBitsOnlyForTheirOwner) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root, to restore as two users";
+  TestVault t;
+  constexpr uid_t kUser = 12345;
+  t.Commit("case", {{.name = "own", .content = "x", .attributes = {.mode = 06755, .uid = kUser}},
+                    {.name = "other", .content = "x", .attributes = {.mode = 07755, .uid = 99}}});
+  const auto mode = [&](const char* name) {
+    struct stat st {};
+    EXPECT_EQ(stat((to_ + "/" + name).c_str(), &st), 0) << name;
+    return st.st_mode & 07777;
+  };
+  Run(t);
+  EXPECT_EQ(mode("own"), 06755u);
+  EXPECT_EQ(mode("other"), 07755u) << "root gives it to its owner";
+  if (GetParam() != -1) return;  // The effective user is the process's.
+  fs::remove(to_ + "/own");
+  fs::remove(to_ + "/other");
+  ASSERT_EQ(chown(to_.c_str(), kUser, kUser), 0);
+  {
+    const AsUser user(kUser);
+    Run(t);
+  }
+  EXPECT_EQ(mode("own") & 05777, 04755u);
+  EXPECT_EQ(mode("other"), 01755u);
 }
 
 TEST_P(RestoreTest, ThePrefixIsByComponentAndNamesKeepTheirPath) {

@@ -4,6 +4,7 @@
 import hashlib
 import os
 import random
+import shutil
 import socket
 
 import harness
@@ -208,6 +209,29 @@ class RoundTripTest(HoldfastTest):
             os.chmod(os.path.join(source, "mode0"), 0o400)  # Nobody else can read 000.
         os.utime(source, ns=(0, 1_500_000_000_000_000_001))
         self.round_trip(source)
+
+    def test_attributes_that_cannot_be_set_are_named(self):
+        """Root without CAP_SYS_ADMIN, as in a container: the files are there all the same."""
+        if os.geteuid() != 0 or shutil.which("setpriv") is None:
+            self.skipTest("needs root and setpriv, to drop a capability")
+        source = self.new_dir("source")
+        write_file(os.path.join(source, "file\n1"), b"content")
+        try:
+            os.setxattr(os.path.join(source, "file\n1"), "trusted.case", b"17/2026")
+        except OSError as error:
+            self.skipTest(f"no trusted attributes here: {error}")
+        vault = self.vault()
+        vault.ingest(source)
+        out = self.path("out")
+        result = harness.run_command(["setpriv", "--bounding-set=-sys_admin", *vault.args(
+            "restore", "c/source/", "--to", out, "--quiet", "--json")])
+        self.assertEqual(harness.OK, result.code, str(result))
+        self.assert_one_error_line(result, "source/file\\x0a1", "trusted.case (Operation not permitted)")
+        self.assertEqual(1, result.summary["xattrs_skipped"])
+        self.assertEqual([b"source/file\n1"],
+                         [harness.name_of(line) for line in result.json_of("xattrs_skipped")])
+        with open(os.path.join(out, "source/file\n1"), "rb") as restored:
+            self.assertEqual(b"content", restored.read())
 
     def test_special_files_are_listed_and_counted_only(self):
         source = self.new_dir("source")
