@@ -251,7 +251,9 @@ StatusOr<RestoreSummary> Restore(Vault& vault, const RestoreOptions& options,
   std::unique_ptr<kernels::Engine> own;
   if (options.engine == nullptr) own = DefaultEngine(vault);
   kernels::Engine& engine = options.engine != nullptr ? *options.engine : *own;
-  return Restorer(vault, engine, *tree, options, observer, progress).Run();
+  RestoreOptions scope = options;
+  while (scope.prefix.ends_with('/')) scope.prefix.pop_back();
+  return Restorer(vault, engine, *tree, scope, observer, progress).Run();
 }
 
 }  // namespace holdfast

@@ -15,7 +15,7 @@ namespace holdfast {
 
 struct RestoreOptions {
   std::string collection;
-  std::string prefix;  // By path component; empty: all.
+  std::string prefix;  // By path component, slashes at its end ignored; empty: all.
   std::string to;      // Directory; made if it is not there.
   int threads = 0;     // 0: as many as cores. -1: none, all in the caller (simulation).
   kernels::Engine* engine = nullptr;  // Null: the processor's fastest.

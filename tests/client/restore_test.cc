@@ -292,6 +292,21 @@ TEST_P(RestoreTest, SparseFilesStaySparse) {
   EXPECT_LE(st.st_blocks * 512, 8 * 1024);
 }
 
+TEST_P(RestoreTest, SlashesAfterThePrefixDoNotMatter) {
+  TestVault t;
+  t.Commit("case",
+           {{.name = "a", .type = ObjectType::kDirectory},
+            {.name = "a/1", .content = "one"},
+            {.name = "a/2", .content = "one", .type = ObjectType::kHardLink, .link = "a/1"}});
+  for (const char* prefix : {"a/", "a//", "/"}) {
+    const RestoreSummary s = Run(t, prefix);
+    EXPECT_EQ(s.hard_links, 1u) << prefix;
+    EXPECT_EQ(s.files, 1u) << prefix;
+    EXPECT_EQ(fs::hard_link_count(to_ + "/a/2"), 2u) << prefix;
+    fs::remove_all(to_ + "/a");
+  }
+}
+
 // The system refuses values beyond 64 KiB and names beyond 255 bytes anywhere; ext4 and others
 // already what does not fit a block.
 TEST_P(RestoreTest, AttributesThatCannotBeSetDoNotKeepTheFileBack) {
