@@ -3,7 +3,6 @@
 
 import hashlib
 import os
-import subprocess
 import tempfile
 
 import harness
@@ -16,21 +15,7 @@ class FullDiskTest(HoldfastTest):
 
     def setUp(self):
         super().setUp()
-        self.mount = self.new_dir("mount")
-        if os.geteuid() != 0:
-            self.skipTest("needs root to mount a small file system")
-        image = self.path("image")
-        with open(image, "wb") as file:
-            file.truncate(self.DISK_MIB * MIB)
-        made = subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", image], capture_output=True,
-                              check=False)
-        if made.returncode != 0:
-            self.skipTest(f"mkfs.ext4 failed: {made.stderr.decode()}")
-        mounted = subprocess.run(["mount", "-o", "loop", image, self.mount], capture_output=True,
-                                 check=False)
-        if mounted.returncode != 0:
-            self.skipTest(f"cannot mount a loop device here: {mounted.stderr.decode().strip()}")
-        self.addCleanup(subprocess.run, ["umount", "-l", self.mount], check=False)
+        self.mount = harness.SmallDisk(self, self.DISK_MIB).path
 
     def fill_up_and_go_on(self, vault, filler):
         source = self.new_dir("source")

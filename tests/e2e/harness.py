@@ -11,6 +11,8 @@ Environment:
 
 import collections
 import contextlib
+import ctypes
+import fcntl
 import glob
 import hashlib
 import json
@@ -397,6 +399,127 @@ class HoldfastTest(unittest.TestCase):
         self.assertEqual(1, len(lines), f"one line on stderr is wanted\n{result}")
         for word in words:
             self.assertIn(word, lines[0])
+
+
+def _own_mounts():
+    """Whoever else got a copy of a mount would keep it alive after its umount."""
+    ctypes.CDLL(None).unshare(0x00020000)  # CLONE_NEWNS
+    subprocess.run(["mount", "--make-rprivate", "/"], check=False, capture_output=True)
+
+
+class SmallDisk:
+    """A small ext4 of the test's own on a loop device, mounted at `path`, where only this process
+    and its children see it; the test is skipped where that cannot be. Its power can be cut."""
+
+    SHUTDOWN, NO_LOG_FLUSH = 0x8004587d, 2  # FS_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH
+
+    def __init__(self, test, mib, options="loop"):
+        self.path = test.new_dir("mount")
+        self.image, self.options = test.path("image"), options
+        if os.geteuid() != 0:
+            test.skipTest("needs root to mount a small file system")
+        _own_mounts()
+        with open(self.image, "wb") as file:
+            file.truncate(mib * MIB)
+        made = subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", self.image], capture_output=True,
+                              check=False)
+        if made.returncode != 0:
+            test.skipTest(f"mkfs.ext4 failed: {made.stderr.decode()}")
+        mounted = self._mount()
+        if mounted.returncode != 0:
+            test.skipTest(f"cannot mount a loop device here: {mounted.stderr.decode().strip()}")
+        test.addCleanup(subprocess.run, ["umount", "-l", self.path], check=False,
+                        stderr=subprocess.DEVNULL)
+
+    def _mount(self):
+        return subprocess.run(["mount", "-o", self.options, self.image, self.path],
+                              capture_output=True, check=False)
+
+    def cut_power(self):
+        """From here on nothing reaches the disk, and what was not synced never did."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(fd, self.SHUTDOWN, struct.pack("I", self.NO_LOG_FLUSH))
+        finally:
+            os.close(fd)
+
+    def power_on(self):
+        """Mounts it again with what is on the disk; nothing may have a file open on it."""
+        subprocess.run(["umount", self.path], check=True)
+        mounted = self._mount()
+        if mounted.returncode != 0:
+            raise AssertionError(f"it does not mount again: {mounted.stderr.decode().strip()}")
+
+
+class CrashTest(HoldfastTest):
+    """Ingests of self.source, whose tree is self.entries, that are cut short; and what must hold."""
+
+    def make_source(self, scale=1.0):
+        """About 200 MB times scale: a large file, images, many small ones; some of it twice."""
+        self.source = self.path("source")
+        make_media_tree(self.source, SEED, files=int(350 * scale), mean=300_000,
+                        large=[int(60 * scale) * MIB, 3 * MIB])
+        make_media_tree(os.path.join(self.source, "small"), SEED + 1, files=int(2_500 * scale),
+                        mean=9_000)
+        make_media_tree(os.path.join(self.source, "twice"), SEED, files=int(60 * scale), mean=300_000)
+        os.symlink("large0.mp4", os.path.join(self.source, "link"))
+        os.link(os.path.join(self.source, "large1.mp4"), os.path.join(self.source, "hard-link"))
+        self.entries, _, _ = scan_tree(self.source)
+        print(f"{tree_bytes(self.source) / 1e6:.0f} MB in {len(self.entries)} objects")
+
+    def start_ingest(self, vault, log):
+        with open(log, "wb") as out, open(log + ".err", "wb") as err:
+            return subprocess.Popen(
+                vault.args("ingest", self.source, "--to", "c", "--json", "--quiet"),
+                stdout=out, stderr=err)
+
+    @staticmethod
+    def acknowledged(log):
+        """Names in whole lines; the last line may be cut short."""
+        names = []
+        with open(log, "rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    entry = json.loads(line)
+                    if entry["type"] == "object":
+                        names.append(name_of(entry))
+        return names
+
+    def check(self, vault, acknowledged, rng):
+        """All that was acknowledged reads back exact; all else is absent or complete."""
+        # Without the collection nothing was acknowledged.
+        result = vault.run("ls", "-0", "c", expect={OK, NOT_FOUND})
+        listed = {name.rstrip(b"/") for name in result.out.split(b"\0")[:-1]}
+        missing = set(acknowledged) - listed
+        self.assertFalse(missing, f"{len(missing)} acknowledged, but not listed: {sorted(missing)[:5]}")
+        if not listed:
+            return
+        out = self.path("out")
+        vault.restore(out)
+        got, _, _ = scan_tree(out)
+        for name in listed:
+            want = self.entries[name[len(b"source/"):] if name != b"source" else b""]
+            have = got.get(name)
+            self.assertIsNotNone(have, f"{name!r} is listed, but does not restore")
+            self.assertEqual((want.kind, want.size, want.digest, want.link),
+                             (have.kind, have.size, have.digest, have.link), name)
+        self.assertEqual(set(), {n for n in got if n and n not in listed and got[n].digest})
+        remove_tree(out)
+        # The same through cat, for a few.
+        files = [name for name in acknowledged if self.entries[name[len(b"source/"):]].digest]
+        for name in rng.sample(files, min(3, len(files))):
+            want = self.entries[name[len(b"source/"):]]
+            self.assertEqual(want.digest, hashlib.sha256(vault.cat(name)).hexdigest(), name)
+
+    def finish(self, vault):
+        """A re-run finishes the job, and nothing is left that was not so."""
+        result = vault.ingest(self.source)
+        self.assertEqual(len(self.entries), len(result.json_of("object")))
+        vault.fsck()
+        vault.verify()
+        vault.restore(self.path("all"))
+        self.assert_same_tree(self.source, self.path("all/source"))
+        remove_tree(self.path("all"))
 
 
 def write_file(path, data, mode=None):

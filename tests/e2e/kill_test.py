@@ -5,41 +5,26 @@ After each kill: everything acknowledged reads back exact; everything else is ab
 a re-run finishes the job; fsck is clean. HOLDFAST_KILLS=N sets how many (10; 200 in full).
 """
 
-import hashlib
-import json
 import os
 import random
 import subprocess
 import time
 
 import harness
-from harness import FULL, MIB, HoldfastTest
+from harness import FULL, CrashTest
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS") or (200 if FULL else 10))
 
 
-class KillTest(HoldfastTest):
+class KillTest(CrashTest):
 
     def setUp(self):
         super().setUp()
-        self.source = self.path("source")
-        # About 200 MB: one large file, images, and many small ones; some of it twice.
-        harness.make_media_tree(self.source, harness.SEED, files=350, mean=300_000,
-                                large=[60 * MIB, 3 * MIB])
-        harness.make_media_tree(os.path.join(self.source, "small"), harness.SEED + 1, files=2_500,
-                                mean=9_000)
-        harness.make_media_tree(os.path.join(self.source, "twice"), harness.SEED, files=60,
-                                mean=300_000)
-        os.symlink("large0.mp4", os.path.join(self.source, "link"))
-        os.link(os.path.join(self.source, "large1.mp4"), os.path.join(self.source, "hard-link"))
-        self.entries, _, _ = harness.scan_tree(self.source)
-        print(f"{harness.tree_bytes(self.source) / 1e6:.0f} MB in {len(self.entries)} objects")
+        self.make_source()
 
     def ingest_until(self, vault, seconds, log):
         """Ingests; kills it after `seconds`. False when it was over before that."""
-        with open(log, "wb") as out, open(log + ".err", "wb") as err:
-            child = subprocess.Popen(vault.args("ingest", self.source, "--to", "c", "--json", "--quiet"),
-                                     stdout=out, stderr=err)
+        child = self.start_ingest(vault, log)
         try:
             child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -49,43 +34,6 @@ class KillTest(HoldfastTest):
         with open(log + ".err", encoding="utf-8", errors="replace") as err:
             self.assertEqual(0, child.returncode, err.read())
         return False
-
-    @staticmethod
-    def acknowledged(log):
-        """Names in whole lines; the last line may be cut short."""
-        names = []
-        with open(log, "rb") as lines:
-            for line in lines:
-                if line.endswith(b"\n"):
-                    entry = json.loads(line)
-                    if entry["type"] == "object":
-                        names.append(harness.name_of(entry))
-        return names
-
-    def check(self, vault, acknowledged, rng):
-        # Without the collection nothing was acknowledged.
-        result = vault.run("ls", "-0", "c", expect={harness.OK, harness.NOT_FOUND})
-        listed = {name.rstrip(b"/") for name in result.out.split(b"\0")[:-1]}
-        missing = set(acknowledged) - listed
-        self.assertFalse(missing, f"{len(missing)} acknowledged, but not listed: {sorted(missing)[:5]}")
-        if not listed:
-            return
-        out = self.path("out")
-        vault.restore(out)
-        got, _, _ = harness.scan_tree(out)
-        for name in listed:
-            want = self.entries[name[len(b"source/"):] if name != b"source" else b""]
-            have = got.get(name)
-            self.assertIsNotNone(have, f"{name!r} is listed, but does not restore")
-            self.assertEqual((want.kind, want.size, want.digest, want.link),
-                             (have.kind, have.size, have.digest, have.link), name)
-        self.assertEqual(set(), {n for n in got if n and n not in listed and got[n].digest})
-        harness.remove_tree(out)
-        # The same through cat, for a few.
-        files = [name for name in acknowledged if self.entries[name[len(b"source/"):]].digest]
-        for name in rng.sample(files, min(3, len(files))):
-            want = self.entries[name[len(b"source/"):]]
-            self.assertEqual(want.digest, hashlib.sha256(vault.cat(name)).hexdigest(), name)
 
     def test_killed_at_random_points(self):
         rng = random.Random(harness.SEED)
@@ -115,13 +63,7 @@ class KillTest(HoldfastTest):
                 killed += 1
                 in_progress += bool(now)
             with self.subTest(rerun=killed):
-                result = vault.ingest(self.source)
-                self.assertEqual(len(self.entries), len(result.json_of("object")))
-                vault.fsck()
-                vault.verify()
-                vault.restore(self.path("all"))
-                self.assert_same_tree(self.source, self.path("all/source"))
-            harness.remove_tree(self.path("all"))
+                self.finish(vault)
             harness.remove_tree(self.path(home))
         print(f"{killed} kills, {in_progress} of them after the first acknowledgement")
 
