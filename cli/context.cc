@@ -13,25 +13,31 @@
 namespace holdfast::cli {
 namespace {
 
+constexpr char kCtrlC = '\x03';
+
 // Reads a line from the terminal without echo.
 StatusOr<std::string> ReadSecretLine(int fd, const std::string& prompt) {
   termios saved{};
   if (tcgetattr(fd, &saved) != 0) return absl::UnavailableError("no terminal to ask on");
   termios silent = saved;
-  // Ctrl-C is read as a character, so that the terminal is set back first.
+  // Ctrl-C is read as a character, one that ends the line, so that the terminal is set back first.
   silent.c_lflag &= ~static_cast<tcflag_t>(ECHO | ISIG);
+  silent.c_cc[VEOL] = kCtrlC;
   tcsetattr(fd, TCSAFLUSH, &silent);
   (void)!write(fd, prompt.data(), prompt.size());
   std::string line;
   char c;
   bool interrupted = false;
   while (!interrupted && read(fd, &c, 1) == 1 && c != '\n') {
-    interrupted = c == '\x03';
+    interrupted = c == kCtrlC;
     line += c;
   }
   tcsetattr(fd, TCSAFLUSH, &saved);
   (void)!write(fd, "\n", 1);
-  if (interrupted) raise(SIGINT);
+  if (interrupted) {
+    raise(SIGINT);
+    return absl::CancelledError("interrupted at the passphrase");  // Where SIGINT is ignored.
+  }
   return line;
 }
 

@@ -109,7 +109,8 @@ void PrintSummary(const IngestSummary& s, bool json) {
 std::string ProgressText(const IngestProgress& p, double seconds) {
   uint64_t done = p.bytes_done, total = p.bytes_found;
   return FormatCount(p.files_done) + " files · " + FormatBytes(done) + " of " + FormatBytes(total) +
-         (p.walk_done ? " · " : " so far · ") + RateAndEta(done, total, p.walk_done, seconds);
+         (p.walk_done ? " · " : " so far · ") + FormatBytes(p.duplicate_bytes) + " duplicates · " +
+         RateAndEta(done, total, p.walk_done, seconds);
 }
 
 }  // namespace

@@ -44,6 +44,7 @@ struct IngestProgress {
   std::atomic<uint64_t> files_found{0}, bytes_found{0};
   std::atomic<bool> walk_done{false};
   std::atomic<uint64_t> files_done{0}, bytes_done{0}, bytes_read{0};
+  std::atomic<uint64_t> duplicate_bytes{0};  // As the summary's.
 };
 
 struct IngestSummary {

@@ -85,9 +85,7 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
   object.clear.chunks.push_back({cut.identity.id, 0});
   ++ctx_.summary.chunks;
   if (FindStored(cut.identity.id, object.clear.chunks.back().stored_length)) {
-    ++ctx_.summary.duplicate_chunks;
-    ctx_.summary.duplicate_bytes += cut.identity.length;
-    return;
+    return CountDuplicates(1, cut.identity.length);
   }
   ++object.waits;
   auto [it, met_first] = pending_.try_emplace(cut.identity.id);
@@ -100,6 +98,12 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
     round.owned.push_back({it->second.get(), cut.plain});
   }
   it->second->waiters.push_back({&object, index});
+}
+
+void ChunkStore::CountDuplicates(uint64_t chunks, uint64_t bytes) {
+  ctx_.summary.duplicate_chunks += chunks;
+  ctx_.summary.duplicate_bytes += bytes;
+  ctx_.progress.duplicate_bytes += bytes;
 }
 
 bool ChunkStore::FindStored(const RecordId& id, uint32_t& stored_length) {
@@ -197,8 +201,7 @@ void ChunkStore::Settle(PendingChunk& chunk) {
     if (r.state == State::kPresent) stored_length = r.stored_length;
   }
   const size_t duplicates = chunk.waiters.size() - chunk.is_new;
-  ctx_.summary.duplicate_chunks += duplicates;
-  ctx_.summary.duplicate_bytes += duplicates * chunk.identity.length;
+  CountDuplicates(duplicates, duplicates * chunk.identity.length);
   if (chunk.is_new) {
     ctx_.summary.stored_bytes += stored_length;
     ++chunk.waiters[0].object->new_chunks;

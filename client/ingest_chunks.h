@@ -78,6 +78,7 @@ class ChunkStore {
   // With the monitor held.
   void Meet(const Cut& cut, Round& round);
   bool FindStored(const RecordId& id, uint32_t& stored_length);
+  void CountDuplicates(uint64_t chunks, uint64_t bytes);
   Verdict Judge(const PendingChunk& chunk) const;
   void Settle(PendingChunk& chunk);
   void Reject(PendingChunk& chunk, const Status& status);

@@ -107,6 +107,7 @@ TEST(IngestTest, EqualContentIsStoredOnce) {
   const IngestSummary s = MustRun(rig, source);
   EXPECT_EQ(s.duplicates, 39u);
   EXPECT_GE(s.duplicate_bytes, 39 * content.size() + 4'500'000);
+  EXPECT_EQ(rig.progress().duplicate_bytes, s.duplicate_bytes);
   EXPECT_LT(s.stored_bytes, content.size() + 20'000);
   EXPECT_EQ(rig.Read("copy39"), content);
   EXPECT_TRUE(rig.Read("zeros") == std::string(5'000'000, '\0'));
