@@ -2,7 +2,7 @@
 # All there is to check before a commit: set-up, release build, unit tests, layers, end-to-end
 # tests of the binary. Under 15 minutes on 2 cores.
 #   scripts/test.sh            what every change must pass
-#   scripts/test.sh --full     also the long ones: 20 GB, a million files, 200 kills, 1,000 seeds
+#   scripts/test.sh --full     also the long ones: 20 GB, a million files, 200 kills, power cuts, 1,000 seeds
 #                              of the simulation, the unit tests under asan and tsan, lint
 # The last line counts: "N passed, N failed". Exits 0 when nothing failed.
 set -uo pipefail
