@@ -29,6 +29,12 @@ StatusOr<uint32_t> ParseDigests(const std::string& list) {
   return digests;
 }
 
+// The command line takes no other names.
+kernels::EngineKind EngineByName(const std::string& name) {
+  if (name == "cuda") return kernels::EngineKind::kCuda;
+  return name == "cpu" ? kernels::EngineKind::kCpu : kernels::EngineKind::kAuto;
+}
+
 class Observer : public IngestObserver {
  public:
   Observer(bool json, bool quiet) : json_(json), quiet_(quiet) {}
@@ -136,7 +142,10 @@ int RunIngest(const Globals& globals, const IngestArgs& args) {
   }
   kernels::EngineOptions engine_options = vault->vault().engine_options();
   std::string why_not;
-  auto engine = kernels::MakeCpuEngine(engine_options, &why_not);
+  const auto say = [](const std::string& line) {
+    std::fprintf(stderr, "holdfast: %s\n", Printable(line).c_str());
+  };
+  auto engine = kernels::MakeEngine(EngineByName(args.engine), engine_options, say, &why_not);
   if (!engine) return Fail(why_not, kExitUsage);
   if (!kernels::KnownAnswerTest(*engine, engine_options)) {
     return Fail("this machine computes digests wrongly (known-answer test failed): not ingesting",

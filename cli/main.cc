@@ -77,8 +77,9 @@ void AddIngest(CLI::App& app, Args& args) {
       ->required();
   verb->add_option("--digests", args.ingest.digests, "Which digests to record; sha256 always is")
       ->capture_default_str();
-  verb->add_option("--engine", args.ingest.engine, "Where cuts and digests are computed")
-      ->check(CLI::IsMember({"auto", "cpu"}))
+  verb->add_option("--engine", args.ingest.engine,
+                   "Where cuts and digests are computed: auto takes a CUDA device if there is one")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   verb->add_option("--threads", args.ingest.threads, "Worker threads (default: one per core)")
       ->check(CLI::Range(0, 256));

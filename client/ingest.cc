@@ -39,16 +39,21 @@ Status CloseSession(IngestContext& ctx, bool abort) {
 
 void RunWorkers(const IngestWorker::Parts& parts, const SlabPlan& plan, size_t workers) {
   SlabPool pool(plan.slab_bytes, 2 * workers);
+  parts.ctx.engine.Register(pool.all());
   std::vector<std::unique_ptr<IngestWorker>> all;
   for (size_t i = 0; i < workers; ++i) {
     all.push_back(std::make_unique<IngestWorker>(parts, plan, workers, pool.slab(2 * i),
                                                  pool.slab(2 * i + 1)));
   }
-  if (parts.ctx.inline_mode()) return all[0]->Run();
-  std::vector<std::thread> running;
-  running.reserve(all.size());
-  for (auto& worker : all) running.emplace_back([&worker] { worker->Run(); });
-  for (std::thread& thread : running) thread.join();
+  if (parts.ctx.inline_mode()) {
+    all[0]->Run();
+  } else {
+    std::vector<std::thread> running;
+    running.reserve(all.size());
+    for (auto& worker : all) running.emplace_back([&worker] { worker->Run(); });
+    for (std::thread& thread : running) thread.join();
+  }
+  parts.ctx.engine.Unregister(pool.all());
 }
 
 // Waits until every chunk that was sent is decided.
@@ -68,10 +73,12 @@ void RunPipeline(IngestContext& ctx, Source& source, IngestObserver& observer) {
   const kernels::CutParams cut = ctx.vault.engine_options().cut;
   const size_t cores = std::max(1u, std::thread::hardware_concurrency());
   const size_t wanted = ctx.options.threads == 0 ? cores : std::max(ctx.options.threads, 1);
-  const size_t each = std::min(ctx.options.slab_bytes, ctx.options.slabs_bytes / (2 * wanted));
+  // A device wants more at a time than a core.
+  const size_t good = ctx.engine.good_batch_bytes();
+  const size_t slabs_bytes = std::max(ctx.options.slabs_bytes, 8 * good);
+  const size_t each = std::max(good, std::min(ctx.options.slab_bytes, slabs_bytes / (2 * wanted)));
   const SlabPlan plan(each, cut.max_size());
-  const size_t threads =
-      std::clamp<size_t>(ctx.options.slabs_bytes / (2 * plan.slab_bytes), 1, wanted);
+  const size_t threads = std::clamp<size_t>(slabs_bytes / (2 * plan.slab_bytes), 1, wanted);
   ManifestMaker maker(ctx);
   Committer committer(ctx, maker, observer);
   ChunkStore store(ctx);

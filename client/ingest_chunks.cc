@@ -72,6 +72,7 @@ ChunkStore::ChunkStore(IngestContext& ctx)
 
 void ChunkStore::Begin(const std::vector<Cut>& cuts, Round& round) {
   round.owned.clear();
+  round.claims.clear();
   {
     MonitorLock lock(*ctx_.monitor);
     for (const Cut& cut : cuts) Meet(cut, round);
@@ -84,7 +85,13 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
   const auto index = static_cast<uint32_t>(object.clear.chunks.size());
   object.clear.chunks.push_back({cut.identity.id, 0});
   ++ctx_.summary.chunks;
+  const auto claim = [&] {
+    if (!cut.device_sha256) return;
+    ++object.waits;
+    round.claims.push_back({&object, cut.plain, *cut.device_sha256});
+  };
   if (FindStored(cut.identity.id, object.clear.chunks.back().stored_length)) {
+    claim();
     return CountDuplicates(1, cut.identity.length);
   }
   ++object.waits;
@@ -95,7 +102,9 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
     for (uint32_t node : ActingSet(ctx_.map, cut.identity.id)) {
       it->second->replicas.push_back({node});
     }
-    round.owned.push_back({it->second.get(), cut.plain});
+    round.owned.push_back({it->second.get(), cut.plain, cut.device_sha256});
+  } else {
+    claim();
   }
   it->second->waiters.push_back({&object, index});
 }
@@ -166,7 +175,8 @@ void ChunkStore::OnPins(Round& round, uint32_t node, const std::vector<uint32_t>
       replica.state = State::kFailed;
       chunk->error = answers.status();
     }
-    if (--chunk->outstanding == 0 && Judge(*chunk) == Verdict::kAcked) {
+    const bool device = round.owned[asked[k]].device_sha256.has_value();
+    if (--chunk->outstanding == 0 && !device && Judge(*chunk) == Verdict::kAcked) {
       Settle(*chunk);
       chunk = nullptr;
     }
@@ -239,6 +249,7 @@ void ChunkStore::Complete(Round& round, Sealer& sealer) {
     MonitorLock lock(*ctx_.monitor);
     ctx_.Await([&] { return round.outstanding == 0; });
   }
+  CheckClaims(round);
   std::vector<PutBatch> batches(ctx_.map.nodes.size());
   for (Round::Owned& owned : round.owned) {
     if (owned.pending != nullptr) Prepare(owned, sealer, batches);
@@ -246,9 +257,32 @@ void ChunkStore::Complete(Round& round, Sealer& sealer) {
   for (uint32_t node = 0; node < batches.size(); ++node) SendPuts(node, batches[node]);
 }
 
+// A digest of a device was checked by samples only. Where equal digests mean that bytes are
+// dropped, the CPU has the last word.
+Status ChunkStore::CheckDevice(Bytes plain, const Hash256& device_sha256) {
+  if (kernels::Sha256(plain) == device_sha256) return absl::OkStatus();
+  ctx_.engine.Distrust("a duplicate was none");
+  return absl::DataLossError("the device computed a wrong digest: not stored; ingest it again");
+}
+
+void ChunkStore::CheckClaims(Round& round) {
+  for (const Round::Claim& claim : round.claims) {
+    const Status status = CheckDevice(claim.plain, claim.device_sha256);
+    MonitorLock lock(*ctx_.monitor);
+    if (claim.object->status.ok()) claim.object->status = status;
+    ctx_.Drop(claim.object);
+  }
+  round.claims.clear();
+}
+
 void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBatch>& batches) {
   PendingChunk& chunk = *owned.pending;
   const Verdict verdict = Judge(chunk);
+  if (verdict == Verdict::kAcked) {  // Only of a device's chunk: others are settled by the answer.
+    const Status status = CheckDevice(owned.plain, *owned.device_sha256);
+    MonitorLock lock(*ctx_.monitor);
+    return status.ok() ? Settle(chunk) : Reject(chunk, status);
+  }
   const auto usable = std::count_if(chunk.replicas.begin(), chunk.replicas.end(),
                                     [](const auto& r) { return r.state != State::kFailed; });
   if (verdict == Verdict::kShort || uint32_t(usable) < ctx_.map.write_quorum()) {

@@ -72,6 +72,7 @@ bool IngestWorker::Fill(Slab& slab, bool wait) {
   slab.streams.clear();
   slab.short_files.clear();
   slab.round.owned.clear();
+  slab.round.claims.clear();
   if (Stopping()) {
     AbandonStreams(absl::AbortedError("not stored: the vault failed before"));
     return false;
@@ -256,18 +257,25 @@ kernels::Status IngestWorker::Digest(kernels::Batch& batch) {
   return *result;
 }
 
+ChunkIdentity IngestWorker::IdentityOf(const kernels::Chunk& chunk) const {
+  // Equal chunks of one batch have one identity.
+  if (chunk.first_same < cuts_.size()) return cuts_[chunk.first_same].identity;
+  ChunkIdentity identity;
+  identity.h = ctx_.vault.domain_keys().ChunkSecret(chunk.sha256, chunk.length, chunk.poly1305);
+  identity.id = ChunkIdOf(identity.h);
+  identity.poly1305 = chunk.poly1305;
+  identity.length = chunk.length;
+  return identity;
+}
+
 void IngestWorker::CutObject(const kernels::Message& message, Stream& stream) {
-  const DomainKeys& keys = ctx_.vault.domain_keys();
   IngestObject& object = *stream.object;
   size_t at = 0;
   for (const kernels::Chunk& chunk : message.chunks) {
-    ChunkIdentity identity;
-    identity.h = keys.ChunkSecret(chunk.sha256, chunk.length, chunk.poly1305);
-    identity.id = ChunkIdOf(identity.h);
-    identity.poly1305 = chunk.poly1305;
-    identity.length = chunk.length;
+    const ChunkIdentity identity = IdentityOf(chunk);
     object.sealed_chunks.push_back({identity.h, chunk.length});
-    cuts_.push_back({&object, identity, message.data.subspan(at, chunk.length)});
+    cuts_.push_back({&object, identity, message.data.subspan(at, chunk.length),
+                     message.from_device ? std::optional(chunk.sha256) : std::nullopt});
     at += chunk.length;
   }
   object.size += at;

@@ -85,6 +85,7 @@ class IngestWorker {
   void Process(Slab& slab);
   kernels::Status Digest(kernels::Batch& batch);
   void CutObject(const kernels::Message& message, Stream& stream);
+  ChunkIdentity IdentityOf(const kernels::Chunk& chunk) const;
   void FinishObjects(Slab& slab);
   void Release(IngestObject* object, const Status& status);
   // Drops streams that are read to their end or have failed.

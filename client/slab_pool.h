@@ -16,6 +16,7 @@ class SlabPool {
   SlabPool(const SlabPool&) = delete;
   SlabPool& operator=(const SlabPool&) = delete;
 
+  Bytes all() const { return {memory_, total_}; }
   MutableBytes slab(size_t i) { return {memory_ + i * stride_, slab_bytes_}; }
 
  private:

@@ -135,6 +135,10 @@ class Engine {
   virtual std::string_view name() const = 0;
   // Starts the batch; calls `done` exactly once. On a status other than kOk the outputs are void.
   virtual void Submit(Batch& batch, std::function<void(Status)> done) = 0;
+  // Bytes of a batch from which on it is at its best; 0: any will do.
+  virtual size_t good_batch_bytes() const { return 0; }
+  // What a device computed was found wrong by the caller: it is not used any more.
+  virtual void Distrust(std::string_view /*why*/) {}
   // Memory in which the data of messages will lie, until Unregister: a device copies from it
   // fastest when told before. It must not be freed in between.
   virtual void Register(std::span<const uint8_t> /*memory*/) {}

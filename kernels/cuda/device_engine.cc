@@ -58,6 +58,12 @@ class DeviceEngine final : public Engine {
   }
 
   std::string_view name() const override { return name_; }
+  size_t good_batch_bytes() const override {
+    return stopped_ ? 0 : device_options_.batch_bytes / 4;
+  }
+  void Distrust(std::string_view why) override {
+    Stop("IT COMPUTES WRONGLY: " + std::string(why) + ". Do not trust this device");
+  }
   void Register(std::span<const uint8_t> memory) override { device_->Register(memory); }
   void Unregister(std::span<const uint8_t> memory) override { device_->Unregister(memory); }
 

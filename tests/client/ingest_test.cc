@@ -262,6 +262,75 @@ TEST(IngestTest, LongObjectsHaveTheirListsInParts) {
   }
 }
 
+// What a device's engine gives, by a CPU; from `lie` on, whatever has the length of `liar` is said
+// to be the same as the first chunk of that length.
+class DeviceLikeEngine : public kernels::Engine {
+ public:
+  explicit DeviceLikeEngine(const kernels::EngineOptions& options, size_t liar = 0)
+      : cpu_(kernels::MakePortableEngine(options)), liar_(liar) {}
+  std::string_view name() const override { return "device-like"; }
+  void Submit(kernels::Batch& batch, std::function<void(kernels::Status)> done) override {
+    cpu_->Submit(batch, [](kernels::Status) {});
+    for (kernels::Message& message : batch.messages) {
+      message.from_device = true;
+      for (kernels::Chunk& chunk : message.chunks) {
+        if (chunk.length != liar_) continue;
+        if (!first_) first_ = chunk;
+        chunk.sha256 = first_->sha256;
+        chunk.poly1305 = first_->poly1305;
+      }
+    }
+    done(kernels::Status::kOk);
+  }
+  void Distrust(std::string_view) override { ++distrusted; }
+  int distrusted = 0;
+
+ private:
+  const std::unique_ptr<kernels::Engine> cpu_;
+  const size_t liar_;
+  std::optional<kernels::Chunk> first_;
+};
+
+TEST(IngestTest, DuplicatesThatADeviceClaimsAreStored) {
+  IngestRig rig({});
+  rig.UseEngine(std::make_unique<DeviceLikeEngine>(rig.vault().engine_options()));
+  for (int run = 0; run < 2; ++run) {
+    MemorySource source;
+    for (int i = 0; i < 60; ++i) {
+      source.AddFile(std::to_string(run) + "/" + std::to_string(i), NoiseBytes(i % 20, 50'000));
+    }
+    const IngestSummary s = MustRun(rig, source);
+    EXPECT_EQ(s.duplicates, run == 0 ? 40u : 60u);
+    EXPECT_EQ(s.errors, 0u);
+    EXPECT_EQ(s.stored_bytes > 0, run == 0);
+  }
+  EXPECT_TRUE(rig.Read("1/59") == NoiseBytes(19, 50'000));
+  EXPECT_EQ(static_cast<DeviceLikeEngine&>(rig.engine()).distrusted, 0);
+}
+
+// In the same slab, in another one of the same ingest, and against what is stored already.
+TEST(IngestTest, ADuplicateThatIsNoneIsNotDropped) {
+  IngestRig rig({});
+  rig.UseEngine(std::make_unique<DeviceLikeEngine>(rig.vault().engine_options(), 4000));
+  for (int run = 0; run < 2; ++run) {
+    MemorySource source;
+    const std::string at = std::to_string(run) + "/";
+    source.AddFile(at + "a", NoiseBytes(1, 4000));
+    source.AddFile(at + "b", NoiseBytes(2, 4000));
+    source.AddFile(at + "other", NoiseBytes(3, 5000));
+    for (int i = 0; i < 40; ++i) source.AddFile(at + std::to_string(i), NoiseBytes(9 + i, 200'000));
+    source.AddFile(at + "c", NoiseBytes(4, 4000));
+    const IngestSummary s = MustRun(rig, source, {.slab_bytes = 2 << 20, .slabs_bytes = 4 << 20});
+    EXPECT_EQ(s.errors, 2u);
+    for (const char* name : {"b", "c"}) {
+      EXPECT_THAT(rig.seen().errors[at + name].ToString(), HasSubstr("wrong digest"));
+    }
+    EXPECT_TRUE(rig.Read(at + "a") == NoiseBytes(1, 4000));
+    EXPECT_TRUE(rig.Read(at + "other") == NoiseBytes(3, 5000));
+  }
+  EXPECT_EQ(static_cast<DeviceLikeEngine&>(rig.engine()).distrusted, 4);
+}
+
 TEST(IngestTest, CommitsAreGrouped) {
   IngestRig rig({});
   MemorySource source;

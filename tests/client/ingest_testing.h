@@ -72,6 +72,8 @@ class IngestRig {
   Transport& transport() { return *transport_; }
   SimFs& sim_fs() { return *sim_fs_; }
   SimClock& clock() { return clock_; }
+  kernels::Engine& engine() { return *engine_; }
+  void UseEngine(std::unique_ptr<kernels::Engine> engine) { engine_ = std::move(engine); }
   const std::string& dir() const { return dir_; }
 
   // Inline in the simulation; with `threads` otherwise.
