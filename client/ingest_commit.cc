@@ -116,8 +116,14 @@ Committer::Objects Committer::TakeBatch() {
   return batch;
 }
 
+bool Committer::TakeQuestion() {
+  if (parts_.empty() || parts_.front().stage != PartsJob::Stage::kNew) return false;
+  parts_.front().stage = PartsJob::Stage::kAsked;
+  return true;
+}
+
 bool Committer::TakePart(uint32_t& index) {
-  if (parts_.empty()) return false;
+  if (parts_.empty() || parts_.front().stage != PartsJob::Stage::kPut) return false;
   PartsJob& job = parts_.front();
   if (job.next == job.count || job.outstanding == kPartsAtOnce || !job.status.ok()) return false;
   index = job.next++;
@@ -139,14 +145,18 @@ void Committer::Pump() {
       batch_ = TakeBatch();
     }
     FinishParts();
+    std::vector<Stored> unchanged = std::exchange(unchanged_, {});
+    const bool ask = TakeQuestion();
     uint32_t part = 0;
     const bool send_part = TakePart(part);
     ctx_.monitor->Unlock();
     if (!events.empty()) Tell(events);
+    if (!unchanged.empty()) ReportStored(unchanged);
     if (reply) FinishCommit(*reply);
     if (start) SendCommit();
+    if (ask) AskForSame();
     if (send_part) SendPart(part);
-    if (events.empty() && !reply && !start && !send_part) return;
+    if (events.empty() && unchanged.empty() && !reply && !start && !ask && !send_part) return;
   }
 }
 
@@ -226,35 +236,38 @@ void Committer::FinishCommit(const StatusOr<RpcMessage>& reply) {
   }
   if (head.ok()) {
     for (const SealingKeyId& id : batch_keys_) maker_.MarkSaved(id);
-    ReportStored(*head);
+    std::vector<Stored> stored;
+    for (size_t i = 0; i < batch_.size(); ++i) {
+      const proto::CommitResult& result = head->results(static_cast<int>(i));
+      const bool unchanged = result.state() == proto::CommitResult::UNCHANGED;
+      stored.push_back({std::move(batch_[i]), VersionId::FromBytes(AsBytes(result.version())),
+                        unchanged ? ObjectState::kUnchanged : ObjectState::kStored});
+    }
+    ReportStored(stored);
   } else {
     ReportFailed(head.status());
   }
   MonitorLock lock(*ctx_.monitor);
-  ctx_.open_objects -= batch_.size();
   batch_.clear();
   under_way_ = false;
 }
 
-void Committer::ReportStored(const proto::CommitReply& reply) {
+void Committer::ReportStored(const std::vector<Stored>& stored) {
   IngestSummary add;
-  for (size_t i = 0; i < batch_.size(); ++i) {
-    const IngestObject& object = *batch_[i];
-    const proto::CommitResult& result = reply.results(static_cast<int>(i));
-    const bool unchanged = result.state() == proto::CommitResult::UNCHANGED;
-    observer_.OnObject(object.clear.name, VersionId::FromBytes(AsBytes(result.version())),
-                       unchanged ? ObjectState::kUnchanged : ObjectState::kStored);
-    add.unchanged += unchanged;
-    add.directories += object.clear.type == ObjectType::kDirectory;
-    add.symlinks += object.clear.type == ObjectType::kSymlink;
-    if (!IsFile(object.clear.type)) continue;
+  for (const auto& [object, version, state] : stored) {
+    observer_.OnObject(object->clear.name, version, state);
+    add.unchanged += state == ObjectState::kUnchanged;
+    add.directories += object->clear.type == ObjectType::kDirectory;
+    add.symlinks += object->clear.type == ObjectType::kSymlink;
+    if (!IsFile(object->clear.type)) continue;
     ++add.files;
-    add.bytes += object.size;
-    add.duplicates += object.clear.chunk_count > 0 && object.new_chunks == 0;
+    add.bytes += object->size;
+    add.duplicates += object->clear.chunk_count > 0 && object->new_chunks == 0;
   }
   ctx_.progress.files_done += add.files;
   ctx_.progress.bytes_done += add.bytes;
   MonitorLock lock(*ctx_.monitor);
+  ctx_.open_objects -= stored.size();
   ctx_.summary.files += add.files;
   ctx_.summary.directories += add.directories;
   ctx_.summary.symlinks += add.symlinks;
@@ -266,8 +279,39 @@ void Committer::ReportStored(const proto::CommitReply& reply) {
 void Committer::ReportFailed(const Status& status) {
   broken_ = status;
   MonitorLock lock(*ctx_.monitor);
+  ctx_.open_objects -= batch_.size();
   ctx_.summary.errors += batch_.size();
   ctx_.Fail(status);
+}
+
+// A file that did not change leaves nothing behind, and one whose parts were damaged is stored
+// anew.
+void Committer::AskForSame() {
+  PartsJob* job = nullptr;
+  {
+    MonitorLock lock(*ctx_.monitor);
+    job = &parts_.front();
+  }
+  const ClearManifest& clear = job->object->clear;
+  proto::FindSameRequest request;
+  request.set_session(ToString(ctx_.session.bytes()));
+  request.set_collection(ctx_.options.collection);
+  request.set_name(clear.name);
+  request.set_type(static_cast<uint32_t>(clear.type));
+  request.set_tag_sha256(ToString(clear.tag_sha256.bytes()));
+  request.set_writer(ToString(ctx_.vault.key().writer().bytes()));
+  ctx_.Call(kCoordinatorAddress, MakeMessage(rpc::kFindSame, request),
+            [this, job](const StatusOr<RpcMessage>& reply) {
+              const auto head = ReplyHead<proto::FindSameReply>(reply);
+              MonitorLock lock(*ctx_.monitor);
+              job->stage = PartsJob::Stage::kPut;
+              if (!head.ok()) {
+                job->status = head.status();
+              } else if (!head->version().empty()) {
+                job->same = VersionId::FromBytes(AsBytes(head->version()));
+              }
+              Wake();
+            });
 }
 
 void Committer::SendPart(uint32_t index) {
@@ -304,13 +348,17 @@ void Committer::SendPart(uint32_t index) {
 void Committer::FinishParts() {
   if (parts_.empty()) return;
   PartsJob& job = parts_.front();
-  if (job.outstanding > 0 || (job.next < job.count && job.status.ok())) return;
+  if (job.stage != PartsJob::Stage::kPut || job.outstanding > 0) return;
+  const bool unchanged = !job.same.is_zero();
+  if (job.next < job.count && job.status.ok() && !unchanged) return;
   std::unique_ptr<IngestObject> object = std::move(job.object);
   object->status = job.status;
   object->clear.chunks = {};
   object->sealed_chunks = {};
+  const VersionId same = job.same;
   parts_.pop_front();
-  Add(std::move(object));
+  if (!unchanged) return Add(std::move(object));
+  unchanged_.push_back({std::move(object), same, ObjectState::kUnchanged});
 }
 
 }  // namespace holdfast

@@ -36,11 +36,19 @@ class Committer {
     bool told = true;
     uint64_t size = 0;
   };
-  // An object whose chunk lists go out in parts.
+  // An object whose chunk lists go out in parts, unless the vault has the same already.
   struct PartsJob {
     std::unique_ptr<IngestObject> object;
+    enum class Stage : uint8_t { kNew, kAsked, kPut } stage = Stage::kNew;
     uint32_t count = 0, next = 0, outstanding = 0;
+    VersionId same;  // Not zero: the version that the object is unchanged from.
     Status status;
+  };
+  // An object and the version that holds its content now.
+  struct Stored {
+    std::unique_ptr<IngestObject> object;
+    VersionId version;
+    ObjectState state = ObjectState::kStored;
   };
 
   // With the monitor held.
@@ -48,6 +56,7 @@ class Committer {
   void Wake();
   bool due() const;
   Objects TakeBatch();
+  bool TakeQuestion();
   bool TakePart(uint32_t& index);
 
   void Pump();
@@ -56,8 +65,9 @@ class Committer {
   void SendCommit();
   Status MakeRequest(RpcMessage& message, std::vector<SealingKeyId>& keys);
   void FinishCommit(const StatusOr<RpcMessage>& reply);
-  void ReportStored(const proto::CommitReply& reply);
+  void ReportStored(const std::vector<Stored>& stored);
   void ReportFailed(const Status& status);
+  void AskForSame();
   void SendPart(uint32_t index);
   void FinishParts();
 
@@ -71,8 +81,9 @@ class Committer {
   int64_t oldest_nanos_ = 0;    // Since when the first of them waits.
   std::deque<PartsJob> parts_;  // The first one is being sent.
   std::vector<Event> events_;
-  uint64_t commits_ = 0;    // Begun.
-  bool under_way_ = false;  // A commit is.
+  std::vector<Stored> unchanged_;  // Found to be so without a commit, not reported yet.
+  uint64_t commits_ = 0;           // Begun.
+  bool under_way_ = false;         // A commit is.
   std::optional<StatusOr<RpcMessage>> reply_;
   bool closing_ = false;
   bool woken_ = false;

@@ -215,7 +215,8 @@ Status Planner::DecideObjects() {
     const ClearManifest& m = item.manifest;
     std::optional<NewestVersion>& newest = newest_[item.name];
     proto::CommitResult& result = *plan_.reply.add_results();
-    if (newest && newest->type == m.type && newest->tag_sha256 == m.tag_sha256) {
+    if (newest && newest->type == m.type && newest->tag_sha256 == m.tag_sha256 &&
+        !session_.short_versions.contains(newest->version)) {
       result.set_state(proto::CommitResult::UNCHANGED);
       result.set_version(ToString(newest->version.bytes()));
       continue;

@@ -64,6 +64,9 @@ class Coordinator::Impl {
   void Commit(Pending pending);
   void PutPart(const RpcMessage& request, const ReplyFn& reply);
   void GetPart(const RpcMessage& request, const ReplyFn& reply);
+  void FindSame(const RpcMessage& request, const ReplyFn& reply);
+  // The manifest of the newest version, if it has the content that is asked for.
+  StatusOr<std::optional<ClearManifest>> FindSameManifest(const proto::FindSameRequest& request);
   void CheckCatalogue(const RpcMessage& request, const ReplyFn& reply);
   StatusOr<proto::OpenSessionReply> OpenSession(const proto::OpenSessionRequest& request);
   StatusOr<proto::CloseSessionReply> CloseSession(const proto::CloseSessionRequest& request);
@@ -190,6 +193,8 @@ void Coordinator::Impl::Run(Pending pending) {
       return reply(MakeMessage(rpc::kVaultStatus, VaultStatus()));
     case rpc::kCheckCatalogue:
       return CheckCatalogue(m, reply);
+    case rpc::kFindSame:
+      return FindSame(m, reply);
     default:
       reply(absl::InvalidArgumentError(absl::StrCat("the coordinator has no method ", m.method)));
   }
@@ -295,6 +300,46 @@ void Coordinator::Impl::GetPart(const RpcMessage& message, const ReplyFn& reply)
                       m.frames.push_back(SharedBytes::Own(std::move(part->sealed)));
                       reply(std::move(m));
                     });
+}
+
+StatusOr<std::optional<ClearManifest>> Coordinator::Impl::FindSameManifest(
+    const proto::FindSameRequest& request) {
+  proto::LookupRequest lookup;
+  lookup.set_collection(request.collection());
+  lookup.set_name(request.name());
+  StatusOr<proto::LookupReply> found = Lookup(catalogue_, lookup);
+  if (absl::IsNotFound(found.status())) return std::nullopt;
+  if (!found.ok()) return found.status();
+  ASSIGN_OR_RETURN(ObjectRow row, DecodeObjectRow(found->object().row()));
+  ASSIGN_OR_RETURN(ClearManifest manifest, DecodeClearManifest(row.manifest));
+  const bool same = static_cast<uint32_t>(manifest.type) == request.type() &&
+                    AsView(manifest.tag_sha256.bytes()) == request.tag_sha256();
+  if (!same) return std::nullopt;
+  return manifest;
+}
+
+void Coordinator::Impl::FindSame(const RpcMessage& message, const ReplyFn& reply) {
+  StatusOr<proto::FindSameRequest> request = ParseHead<proto::FindSameRequest>(message);
+  if (!request.ok()) return reply(request.status());
+  const SessionId session_id = SessionId::FromBytes(AsBytes(request->session()));
+  StatusOr<Session*> session = sessions_.Get(session_id);
+  if (!session.ok()) return reply(session.status());
+  StatusOr<std::optional<ClearManifest>> same = FindSameManifest(*request);
+  if (!same.ok()) return reply(same.status());
+  if (!*same) return reply(MakeMessage(rpc::kFindSame, proto::FindSameReply()));
+  auto done = [this, session_id, version = (*same)->version, reply](bool whole) {
+    StatusOr<Session*> open = sessions_.Get(session_id);
+    if (!open.ok()) return reply(open.status());
+    proto::FindSameReply answer;
+    if (whole) {
+      answer.set_version(ToString(version.bytes()));
+    } else {
+      (*open)->short_versions.insert(version);
+    }
+    reply(MakeMessage(rpc::kFindSame, answer));
+  };
+  SecureParts(nodes_, options_.keys, std::move((*same)->parts), (*session)->epoch,
+              WriterId::FromBytes(AsBytes(request->writer())), kNodeTimeoutNanos, done);
 }
 
 void Coordinator::Impl::CheckCatalogue(const RpcMessage& message, const ReplyFn& reply) {

@@ -49,6 +49,19 @@ Status CheckPutReply(uint32_t node, const NodeReply& reply, const RecordPut& put
   return absl::OkStatus();
 }
 
+StatusOr<SharedBytes> CheckGetReply(const NodeReply& reply, const NodeClient::Check& check) {
+  if (!reply.ok()) return reply.status();
+  ASSIGN_OR_RETURN(proto::NodeGetReply head, ParseHead<proto::NodeGetReply>(*reply));
+  if (head.answers_size() != 1 || reply->frames.size() != 1) {
+    return absl::UnavailableError("malformed answer to a get");
+  }
+  if (head.answers(0).status() != proto::PRESENT) {
+    return absl::DataLossError(Describe(head.answers(0).status()));
+  }
+  RETURN_IF_ERROR(check(reply->frames[0].view));
+  return reply->frames[0];
+}
+
 void NodeClient::Call(NodeCall call, int64_t timeout_nanos, std::function<void(NodeReply)> done) {
   // The reply may come on any thread, and late. It lies in a shared place because tasks are copied.
   auto slot = std::make_shared<std::optional<NodeReply>>();
@@ -220,23 +233,6 @@ void NodeClient::GetRecord(const RecordId& id, std::string what, Check check, in
   TryNext(std::move(attempt));
 }
 
-namespace {
-
-// The record's bytes out of a node's answer.
-StatusOr<SharedBytes> CheckGetReply(const RpcMessage& reply, const NodeClient::Check& check) {
-  ASSIGN_OR_RETURN(proto::NodeGetReply head, ParseHead<proto::NodeGetReply>(reply));
-  if (head.answers_size() != 1 || reply.frames.size() != 1) {
-    return absl::UnavailableError("malformed answer to a get");
-  }
-  if (head.answers(0).status() != proto::PRESENT) {
-    return absl::DataLossError(Describe(head.answers(0).status()));
-  }
-  RETURN_IF_ERROR(check(reply.frames[0].view));
-  return reply.frames[0];
-}
-
-}  // namespace
-
 void NodeClient::TryNext(std::shared_ptr<GetAttempt> attempt) {
   const std::vector<uint32_t>& nodes = ActingSet(map_, attempt->id);
   if (attempt->next == nodes.size()) {
@@ -249,8 +245,7 @@ void NodeClient::TryNext(std::shared_ptr<GetAttempt> attempt) {
   request.set_ids(ToString(attempt->id.bytes()));
   Call({node, MakeMessage(rpc::kNodeGet, request)}, attempt->timeout_nanos,
        [this, node, attempt](NodeReply reply) {
-         StatusOr<SharedBytes> bytes = reply.ok() ? CheckGetReply(*reply, attempt->check)
-                                                  : StatusOr<SharedBytes>(reply.status());
+         StatusOr<SharedBytes> bytes = CheckGetReply(reply, attempt->check);
          if (bytes.ok()) {
            attempt->done(*std::move(bytes));
            return;

@@ -79,6 +79,8 @@ class NodeClient {
 
 // The answer of a one-record request as an ack or the reason why it is none; `node` leads.
 Status CheckPutReply(uint32_t node, const NodeReply& reply, const RecordPut& put);
+// The bytes in the answer to a get of one record, when it has it and `check` accepts them.
+StatusOr<SharedBytes> CheckGetReply(const NodeReply& reply, const NodeClient::Check& check);
 // One line for an answer that is not PRESENT.
 std::string Describe(proto::RecordStatus status);
 // "node 3: " before the message.

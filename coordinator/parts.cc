@@ -13,18 +13,105 @@ Buffer MakePartRecord(const CatalogueKeys& keys, const RecordId& id, Bytes clear
   return EncodePartRecord(keys.parts, id, clear, sealed, nonce);
 }
 
-void GetPart(NodeClient& nodes, const CatalogueKeys& keys, const RecordId& id,
-             const std::string& what, std::optional<Hash256> digest, int64_t timeout_nanos,
-             std::function<void(StatusOr<PartRecord>)> done) {
-  auto part = std::make_shared<PartRecord>();
-  auto check = [&keys, id, digest, part](Bytes stored) -> Status {
+namespace {
+
+// Opens a stored part into `part`; refuses one of another digest.
+NodeClient::Check PartCheck(const CatalogueKeys& keys, const RecordId& id,
+                            std::optional<Hash256> digest, std::shared_ptr<PartRecord> part) {
+  return [&keys, id, digest, part](Bytes stored) -> Status {
     ASSIGN_OR_RETURN(*part, DecodePartRecord(keys.parts, id, stored));
     if (digest && PartDigest(part->clear, part->sealed) != *digest) {
       return absl::DataLossError("it is not the part that the manifest names");
     }
     return absl::OkStatus();
   };
-  nodes.GetRecord(id, what, check, timeout_nanos,
+}
+
+bool IsPinned(const NodeReply& reply) {
+  if (!reply.ok()) return false;
+  auto head = ParseHead<proto::NodePinReply>(*reply);
+  return head.ok() && head->answers_size() == 1 && head->answers(0).status() == proto::PRESENT;
+}
+
+// The work of one SecureParts; its callbacks keep it.
+class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
+ public:
+  PartsSecurer(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
+               uint64_t epoch, const WriterId& writer, int64_t timeout_nanos,
+               std::function<void(bool)> done)
+      : nodes_(nodes),
+        keys_(keys),
+        parts_(std::move(parts)),
+        epoch_(epoch),
+        writer_(writer),
+        timeout_nanos_(timeout_nanos),
+        done_(std::move(done)) {}
+
+  void Ask() {
+    if (next_ == parts_.size()) return done_(true);
+    proto::NodePinRequest pin;
+    pin.set_session_epoch(epoch_);
+    pin.set_ids(ToString(parts_[next_].id.bytes()));
+    proto::NodeGetRequest get;
+    get.set_ids(pin.ids());
+    std::vector<NodeCall> calls;
+    for (uint32_t node : ActingSet(nodes_.map(), parts_[next_].id)) {
+      calls.push_back({node, MakeMessage(rpc::kNodeGet, get)});
+      calls.push_back({node, MakeMessage(rpc::kNodePin, pin)});
+    }
+    nodes_.Gather(
+        std::move(calls), timeout_nanos_,
+        [self = shared_from_this()](const NodeReplies& replies) { self->Judge(replies); });
+  }
+
+ private:
+  void Judge(const NodeReplies& replies) {
+    const auto check =
+        PartCheck(keys_, parts_[next_].id, parts_[next_].digest, std::make_shared<PartRecord>());
+    uint32_t whole = 0;
+    std::optional<SharedBytes> bytes;
+    for (size_t i = 0; i + 1 < replies.size(); i += 2) {
+      StatusOr<SharedBytes> read = CheckGetReply(replies[i], check);
+      if (!read.ok()) continue;
+      whole += IsPinned(replies[i + 1]);
+      bytes = *std::move(read);
+    }
+    if (whole >= nodes_.map().write_quorum()) {
+      ++next_;
+      put_ = false;
+      return Ask();
+    }
+    // A node may call present what it cannot read: what was put is looked at, and put only once.
+    if (!bytes || put_) return done_(false);
+    put_ = true;
+    RecordPut put;
+    put.id = parts_[next_].id;
+    put.kind = RecordKind::kManifestPart;
+    put.epoch = epoch_;
+    put.writer = writer_;
+    put.payload = *std::move(bytes);
+    nodes_.PutRecord(put, timeout_nanos_,
+                     [self = shared_from_this()](const Status&) { self->Ask(); });
+  }
+
+  NodeClient& nodes_;
+  const CatalogueKeys& keys_;
+  const std::vector<PartRef> parts_;
+  const uint64_t epoch_;
+  const WriterId writer_;
+  const int64_t timeout_nanos_;
+  const std::function<void(bool)> done_;
+  size_t next_ = 0;   // Of parts_.
+  bool put_ = false;  // That one was put again.
+};
+
+}  // namespace
+
+void GetPart(NodeClient& nodes, const CatalogueKeys& keys, const RecordId& id,
+             const std::string& what, std::optional<Hash256> digest, int64_t timeout_nanos,
+             std::function<void(StatusOr<PartRecord>)> done) {
+  auto part = std::make_shared<PartRecord>();
+  nodes.GetRecord(id, what, PartCheck(keys, id, digest, part), timeout_nanos,
                   [part, done = std::move(done)](StatusOr<SharedBytes> bytes) {
                     if (!bytes.ok()) {
                       done(bytes.status());
@@ -32,6 +119,14 @@ void GetPart(NodeClient& nodes, const CatalogueKeys& keys, const RecordId& id,
                       done(std::move(*part));
                     }
                   });
+}
+
+void SecureParts(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
+                 uint64_t epoch, const WriterId& writer, int64_t timeout_nanos,
+                 std::function<void(bool)> done) {
+  std::make_shared<PartsSecurer>(nodes, keys, std::move(parts), epoch, writer, timeout_nanos,
+                                 std::move(done))
+      ->Ask();
 }
 
 }  // namespace holdfast

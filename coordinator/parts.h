@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/format/catalogue_format.h"
+#include "common/format/manifest.h"
 #include "coordinator/node_client.h"
 
 namespace holdfast {
@@ -18,5 +19,11 @@ Hash256 PartDigest(Bytes clear, Bytes sealed);
 void GetPart(NodeClient& nodes, const CatalogueKeys& keys, const RecordId& id,
              const std::string& what, std::optional<Hash256> digest, int64_t timeout_nanos,
              std::function<void(StatusOr<PartRecord>)> done);
+
+// Tells `done` whether each of `parts` is whole on W nodes. Pins and reads every replica; a part
+// that has too few good ones is put again from one of them. One part after another, on the Loop.
+void SecureParts(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
+                 uint64_t epoch, const WriterId& writer, int64_t timeout_nanos,
+                 std::function<void(bool)> done);
 
 }  // namespace holdfast

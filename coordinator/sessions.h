@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "common/base/clock.h"
 #include "common/crypto/hmac.h"
 #include "coordinator/catalogue.h"
@@ -28,6 +29,9 @@ struct Session {
   absl::flat_hash_map<SealingKeyId, Buffer> offered_keys;
   // Manifest parts that are on W nodes and that no commit has named yet, with their digests.
   absl::flat_hash_map<RecordId, Hash256> parts;
+  // Versions whose manifest parts are not whole on W nodes: not what new content may be said to be
+  // the same as.
+  absl::flat_hash_set<VersionId> short_versions;
 };
 
 class Sessions {

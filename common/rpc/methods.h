@@ -30,6 +30,7 @@ enum Method : uint16_t {
   kGetSealingKey = 74,
   kVaultStatus = 75,
   kCheckCatalogue = 76,
+  kFindSame = 77,
 };
 
 }  // namespace holdfast::rpc

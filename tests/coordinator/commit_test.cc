@@ -345,6 +345,88 @@ TEST_F(CommitTest, PartsGoToTheNodesAndComeBack) {
   EXPECT_THAT(Message(status), HasSubstr("node 0: corrupt"));
 }
 
+// Two replicas, and an object of two manifest parts in "case".
+class SamePartsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    vault.MustOpen();
+    session = vault.MustOpenSession();
+    first = PutObject();
+    ASSERT_TRUE(vault.Commit(vault.MakeCommitOf(session, "case", {first})).ok());
+    session = vault.MustOpenSession();
+  }
+
+  // Puts the parts of another version of the same content.
+  ClearManifest PutObject() {
+    ClearManifest m = vault.MakeManifest({"big", "big", ObjectType::kFile, kChunksPerPart + 1});
+    std::vector<ChunkRef> chunks(kChunksPerPart + 1);
+    for (ChunkRef& chunk : chunks) chunk.id = RecordId{Sha256(AsBytes("the same"))};
+    for (uint32_t i = 0; i < 2; ++i) {
+      std::span<const ChunkRef> span(chunks);
+      Buffer clear =
+          EncodePartClear(i == 0 ? span.first(kChunksPerPart) : span.subspan(kChunksPerPart));
+      m.parts.push_back({PartId(m.version, i), Sha256({clear, Buffer(50, 3)})});
+      proto::PutPartRequest put;
+      put.set_session(ToString(session.bytes()));
+      put.set_version(ToString(m.version.bytes()));
+      put.set_index(i);
+      RpcMessage message = MakeMessage(rpc::kPutPart, put);
+      message.frames = {SharedBytes::Own(clear), SharedBytes::Own(Buffer(50, 3))};
+      EXPECT_TRUE(vault.Send(message).ok());
+    }
+    return m;
+  }
+
+  // The version that has this content, whole; empty when there is none.
+  std::string FindSame(const std::string& content = "big") {
+    proto::FindSameRequest request;
+    request.set_session(ToString(session.bytes()));
+    request.set_collection("case");
+    request.set_name("big");
+    request.set_type(static_cast<uint32_t>(ObjectType::kFile));
+    request.set_tag_sha256(ToString(Sha256(AsBytes(content))));
+    auto reply = vault.Rpc<proto::FindSameReply>(rpc::kFindSame, request);
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    return reply.ok() ? reply->version() : "";
+  }
+  std::string FirstVersion() const { return ToString(first.version.bytes()); }
+  proto::CommitResult::State CommitAgain() {
+    auto reply = vault.Commit(vault.MakeCommitOf(session, "case", {PutObject()}));
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    return reply.ok() ? reply->results(0).state() : proto::CommitResult::STATE_UNSPECIFIED;
+  }
+
+  TestVault vault{{1, /*nodes=*/2, /*replicas=*/2, {}}};
+  SessionId session;
+  ClearManifest first;
+};
+
+TEST_F(SamePartsTest, WholePartsAreFound) {
+  EXPECT_EQ(FindSame("other content"), "");
+  EXPECT_EQ(FindSame(), FirstVersion());
+  EXPECT_EQ(CommitAgain(), kUnchanged);
+}
+
+TEST_F(SamePartsTest, ABadCopyIsPutAgain) {
+  FakeNode::Record& record = vault.node(1).records[first.parts[1].id];
+  record.corrupt = true;
+  EXPECT_EQ(FindSame(), FirstVersion());
+  EXPECT_FALSE(record.corrupt);
+  vault.node(0).records.erase(first.parts[0].id);
+  EXPECT_EQ(FindSame(), FirstVersion());
+  EXPECT_TRUE(vault.node(0).records.contains(first.parts[0].id));
+}
+
+TEST_F(SamePartsTest, APartWithoutAGoodCopyMakesANewVersion) {
+  for (size_t i : {0, 1}) vault.node(i).records[first.parts[1].id].corrupt = true;
+  EXPECT_EQ(FindSame(), "");
+  EXPECT_EQ(CommitAgain(), kStored);
+  // Now it is the new one, and that one is whole.
+  EXPECT_NE(FindSame(), "");
+  EXPECT_NE(FindSame(), FirstVersion());
+  EXPECT_EQ(CommitAgain(), kUnchanged);
+}
+
 TEST_F(CommitTest, FullDiskStoresNothingAndTheNextCommitWorks) {
   SessionId session = vault.MustOpenSession();
   vault.kv().before_write = [](const KvBatch&, bool) {
@@ -391,7 +473,7 @@ TEST_F(CommitTest, FailedDiskStopsTheCoordinator) {
 }
 
 TEST_F(CommitTest, MalformedMessagesAreRefused) {
-  for (uint16_t method = rpc::kOpenSession; method <= rpc::kCheckCatalogue + 1; ++method) {
+  for (uint16_t method = rpc::kOpenSession; method <= rpc::kFindSame + 1; ++method) {
     RpcMessage message;
     message.method = method;
     message.head = "\xff\xff\xff";

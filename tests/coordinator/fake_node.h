@@ -39,6 +39,7 @@ class FakeNode : public Service {
       case rpc::kNodeGet:
         return Get(request, reply);
       case rpc::kNodePin:
+        return Pin(request, reply);
       case rpc::kNodeStat:
         return Stat(request, reply);
       case rpc::kNodeStatus:
@@ -136,6 +137,17 @@ class FakeNode : public Service {
     message.method = rpc::kNodeGet;
     answer.SerializeToString(&message.head);
     reply(std::move(message));
+  }
+
+  void Pin(const RpcMessage& request, const ReplyFn& reply) {
+    auto head = *ParseHead<proto::NodePinRequest>(request);
+    proto::NodePinReply answer;
+    for (const RecordId& id : Ids(head.ids())) {
+      auto it = records.find(id);
+      if (it != records.end()) it->second.touch = std::max(it->second.touch, head.session_epoch());
+      Describe(id, *answer.add_answers());
+    }
+    reply(MakeMessage(request.method, answer));
   }
 
   void Stat(const RpcMessage& request, const ReplyFn& reply) {

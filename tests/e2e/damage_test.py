@@ -524,6 +524,30 @@ class LongManifestTest(DamageCase):
         self.check_everything_restores()
         self.v.fsck()
 
+    def states_of_an_ingest(self):
+        result = self.v.ingest(os.path.join(self.source, "s2"))
+        return {harness.name_of(o): o["state"] for o in result.json_of("object")}
+
+    def test_an_unchanged_object_puts_no_parts(self):
+        before = self.v.records(KIND_PART)
+        self.assertEqual({"unchanged"}, set(self.states_of_an_ingest().values()))
+        self.assertEqual(before, self.v.records(KIND_PART))
+
+    def test_a_damaged_part_is_stored_again_by_the_next_ingest(self):
+        """Whether or not anybody noticed the damage before."""
+        for verified in (True, False):
+            with self.subTest(verified=verified):
+                self.fresh()
+                (record,) = self.sample(KIND_PART, 1)
+                flip(record.path, record.payload_offset + record.length // 2)
+                if verified:
+                    self.verify_finds(lost={b"s2/long"})
+                states = self.states_of_an_ingest()
+                self.assertEqual("stored", states.pop(b"s2/long"))
+                self.assertEqual({"unchanged"}, set(states.values()))
+                self.check_everything_restores()
+                self.assertEqual({"unchanged"}, set(self.states_of_an_ingest().values()))
+
 
 class LongManifestTwoDiskTest(DamageCase):
 
@@ -531,6 +555,14 @@ class LongManifestTwoDiskTest(DamageCase):
     WITH_LONG = True
     KINDS = (KIND_PART,)
     test_one_copy_damaged = TwoDiskDamageTest.test_one_copy_damaged
+
+    def test_a_damaged_copy_of_a_part_is_made_again_by_the_next_ingest(self):
+        (record,) = self.sample(KIND_PART, 1)
+        flip(record.path, record.payload_offset + record.length // 2)
+        self.verify_finds(damaged={b"s2/long"}, one_is_good=True)
+        result = self.v.ingest(os.path.join(self.source, "s2"))
+        self.assertEqual({"unchanged"}, {o["state"] for o in result.json_of("object")})
+        self.v.verify()
 
 
 class CatalogueDamageTest(DamageCase):
