@@ -267,9 +267,8 @@ StatusOr<std::string> EmbeddedVault::RepairVaultFile(const std::string& dir, con
       ", and there is no copy for this key: give --node DISK, one of the vault's disks");
 }
 
-StatusOr<RebuildReport> EmbeddedVault::Rebuild(const std::string& dir, const KeyFile& key,
-                                               bool accept_loss, std::string* kept_as,
-                                               OpenError* error) {
+StatusOr<EmbeddedVault::Rebuilt> EmbeddedVault::Rebuild(const std::string& dir, const KeyFile& key,
+                                                        bool accept_loss, OpenError* error) {
   std::unique_ptr<EmbeddedVault> vault(new EmbeddedVault());
   if (!vault->Begin(dir, key, error)) return error->status;
   std::string fresh = CataloguePath(dir) + ".new";
@@ -278,21 +277,24 @@ StatusOr<RebuildReport> EmbeddedVault::Rebuild(const std::string& dir, const Key
   vault->coordinator_loop_ = NewThreadLoop("hf-coordinator");
   CoordinatorEnv env{SystemClock(), SecureRng(), *vault->coordinator_loop_, *vault->transport_,
                      *vault->catalogue_};
-  ASSIGN_OR_RETURN(RebuildReport report,
+  Rebuilt rebuilt;
+  ASSIGN_OR_RETURN(rebuilt.report,
                    RebuildCatalogue(vault->coordinator_options(key), env, accept_loss));
+  rebuilt.nodes = vault->nodes();
+  rebuilt.findings = vault->RecoveryFindings();
   RETURN_IF_ERROR(vault->catalogue_->Flush());
   vault->catalogue_.reset();
 
   Fs& fs = PosixFs();
   ASSIGN_OR_RETURN(bool had_one, fs.Exists(CataloguePath(dir)));
   if (had_one) {
-    ASSIGN_OR_RETURN(*kept_as, FreeName(fs, CataloguePath(dir) + ".damaged"));
-    RETURN_IF_ERROR(fs.Rename(CataloguePath(dir), *kept_as));
+    ASSIGN_OR_RETURN(rebuilt.kept_as, FreeName(fs, CataloguePath(dir) + ".damaged"));
+    RETURN_IF_ERROR(fs.Rename(CataloguePath(dir), rebuilt.kept_as));
   }
   RETURN_IF_ERROR(fs.Rename(fresh, CataloguePath(dir)));
   RETURN_IF_ERROR(fs.SyncDir(dir));
   RETURN_IF_ERROR(vault->Close());
-  return report;
+  return rebuilt;
 }
 
 std::vector<proto::Finding> EmbeddedVault::RecoveryFindings() const {

@@ -41,10 +41,10 @@ class EmbeddedVault {
   static bool HasParts(const std::string& dir);
   // Opens for one command. `error` says why not when null is returned.
   static std::unique_ptr<EmbeddedVault> Open(const std::string& dir, KeyFile key, OpenError* error);
-  // Makes the catalogue anew from the nodes' commit records. An old one is kept beside it:
-  // `kept_as` is its new name, empty when there was none.
-  static StatusOr<RebuildReport> Rebuild(const std::string& dir, const KeyFile& key,
-                                         bool accept_loss, std::string* kept_as, OpenError* error);
+  // Makes the catalogue anew from the nodes' commit records. An old one is kept beside it.
+  struct Rebuilt;
+  static StatusOr<Rebuilt> Rebuild(const std::string& dir, const KeyFile& key, bool accept_loss,
+                                   OpenError* error);
   // Puts back a vault file that is damaged or gone, from the copy on a node inside `dir` or in one
   // of `disks`, if it is of the key's vault; the path of that copy, or nothing when the vault file
   // is good. kDataLoss: no copy.
@@ -86,6 +86,14 @@ class EmbeddedVault {
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Vault> vault_;
   bool closed_ = false;
+};
+
+struct EmbeddedVault::Rebuilt {
+  RebuildReport report;
+  std::string kept_as;           // New name of the old catalogue; empty: there was none.
+  std::vector<NodeState> nodes;  // Commits may have been on those that are away.
+  std::vector<proto::Finding>
+      findings;  // Of the nodes' recovery: where commits may have been lost.
 };
 
 }  // namespace holdfast::cli

@@ -176,6 +176,53 @@ Status CheckNode(EmbeddedVault& vault, uint32_t node, FindingCounter& counter, F
   return absl::OkStatus();
 }
 
+// Says all that shows, or may mean, that commits are missing from the new catalogue; true when
+// nothing does. A commit lost at the end of the log leaves no gap: only the nodes tell of it.
+bool WarnOfLostCommits(const EmbeddedVault::Rebuilt& rebuilt, bool json) {
+  const RebuildReport& report = rebuilt.report;
+  for (const auto& node : rebuilt.nodes) {
+    if (node.open_status.ok()) continue;
+    std::fprintf(stderr, "holdfast: warning: node %u is away: %s\n", node.number,
+                 Printable(Message(node.open_status)).c_str());
+  }
+  FindingCounter counter(json);
+  std::vector<proto::Finding> damage = rebuilt.findings;
+  std::erase_if(damage, [](const proto::Finding& finding) { return !IsDamage(finding); });
+  counter.Take(damage);
+  for (uint64_t number : report.missing_commits) {
+    std::fprintf(stderr,
+                 "holdfast: commit %llu is on no node that answers: what it acknowledged is not "
+                 "listed\n",
+                 static_cast<unsigned long long>(number));
+  }
+  for (uint64_t number : report.broken_links) {
+    std::fprintf(
+        stderr,
+        "holdfast: commit %llu was made after another commit than the one found before it: "
+        "what that one acknowledged is not listed\n",
+        static_cast<unsigned long long>(number));
+  }
+  return counter.damage() == 0 && report.missing_commits.empty() && report.broken_links.empty();
+}
+
+void PrintRebuilt(const EmbeddedVault::Rebuilt& rebuilt, bool json) {
+  const RebuildReport& report = rebuilt.report;
+  if (json) {
+    PrintJson(Json{{"type", "rebuild"},
+                   {"commits", report.commits},
+                   {"objects", report.objects},
+                   {"missing_commits", report.missing_commits},
+                   {"broken_links", report.broken_links}});
+    return;
+  }
+  std::printf("Catalogue rebuilt from the nodes: %s commits, %s object versions.\n",
+              FormatCount(report.commits).c_str(), FormatCount(report.objects).c_str());
+  if (!rebuilt.kept_as.empty()) {
+    std::printf("The old one is kept as %s; delete it when you are satisfied.\n",
+                Printable(rebuilt.kept_as).c_str());
+  }
+}
+
 int Rebuild(const Globals& globals, const FsckArgs& args) {
   auto key = LoadKey(globals);
   if (!key.ok()) return Fail(key.status());
@@ -186,32 +233,14 @@ int Rebuild(const Globals& globals, const FsckArgs& args) {
     std::fprintf(stderr, "holdfast: the vault file was put back from %s\n",
                  Printable(*repaired).c_str());
   }
-  std::string kept_as;
-  auto report = EmbeddedVault::Rebuild(globals.vault, *key, args.accept_loss, &kept_as, &error);
-  if (!report.ok()) {
+  auto rebuilt = EmbeddedVault::Rebuild(globals.vault, *key, args.accept_loss, &error);
+  if (!rebuilt.ok()) {
     return error.exit_code != 0 ? Fail(Message(error.status), error.exit_code)
-                                : Fail(report.status());
+                                : Fail(rebuilt.status());
   }
-  for (uint64_t number : report->missing_commits) {
-    std::fprintf(stderr,
-                 "holdfast: commit %llu is on no node that answers: what it acknowledged is not "
-                 "listed\n",
-                 static_cast<unsigned long long>(number));
-  }
-  if (globals.json) {
-    PrintJson(Json{{"type", "rebuild"},
-                   {"commits", report->commits},
-                   {"objects", report->objects},
-                   {"missing_commits", report->missing_commits}});
-  } else {
-    std::printf("Catalogue rebuilt from the nodes: %s commits, %s object versions.\n",
-                FormatCount(report->commits).c_str(), FormatCount(report->objects).c_str());
-    if (!kept_as.empty()) {
-      std::printf("The old one is kept as %s; delete it when you are satisfied.\n",
-                  Printable(kept_as).c_str());
-    }
-  }
-  return report->missing_commits.empty() ? kExitOk : kExitIntegrity;
+  const bool whole = WarnOfLostCommits(*rebuilt, globals.json);
+  PrintRebuilt(*rebuilt, globals.json);
+  return whole ? kExitOk : kExitIntegrity;
 }
 
 }  // namespace

@@ -489,7 +489,8 @@ class TwoDiskDamageTest(DamageCase):
         # With two copies of every commit one disk is enough.
         os.rename(self.v.nodes[1], self.v.nodes[1] + ".away")
         self.addCleanup(self.put_back)
-        self.v.fsck("--rebuild-catalogue", expect=None)
+        result = self.v.fsck("--rebuild-catalogue")
+        self.assertIn("node 1 is away", result.err.decode())
         self.assertEqual(self.shared.listing, self.v.ls())
 
     def put_back(self):
@@ -682,6 +683,26 @@ class CatalogueDamageTest(DamageCase):
         listing = self.v.ls(expect={harness.OK, harness.NOT_FOUND})
         self.assertLess(set(listing), set(self.shared.listing))
         self.check_everything_restores(listed=listing, expect=None if listing else harness.NOT_FOUND)
+
+    def assert_rebuild_tells(self, what):
+        """What is lost at the end of the log leaves no gap: the nodes' own findings must tell."""
+        shutil.rmtree(self.catalogue())
+        result = self.v.fsck("--rebuild-catalogue", expect=harness.INTEGRITY)
+        self.assertIn(what, result.err.decode())
+        self.assertTrue(result.json_of("finding"), str(result))
+        self.assertLess(len(self.v.ls()), len(self.shared.listing))
+
+    def test_rebuild_from_a_log_cut_short(self):
+        last = self.v.records(KIND_COMMIT)[-1]
+        batch = [b for b, _ in harness.read_batches(last.path) if b < last.offset][-1]
+        os.truncate(last.path, batch)
+        self.assert_rebuild_tells(os.path.basename(last.path))
+
+    def test_rebuild_without_the_last_commit_and_the_index(self):
+        last = self.v.records(KIND_COMMIT)[-1]
+        flip(last.path, last.offset + 16)
+        shutil.rmtree(os.path.join(self.v.node_dirs[0], "index"))
+        self.assert_rebuild_tells(os.path.basename(last.path))
 
     def test_write_ahead_log_of_a_killed_ingest(self):
         """The newest rows lie in the log only: a flip there may not shorten the listing."""
