@@ -78,6 +78,7 @@ Status Log::Begin(uint64_t batch_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat(
         options_.dir, ": no room for a new segment: ", space.free_bytes, " bytes are free"));
   }
+  RETURN_IF_ERROR(PassTakenNumbers());
   SegmentHeader header;
   header.vault = options_.vault;
   header.node = options_.node;
@@ -108,6 +109,14 @@ Status Log::Begin(uint64_t batch_bytes) {
   // The segment can be used without it: it only tells where the log ends.
   (void)SyncSuperblock();
   return absl::OkStatus();
+}
+
+// A file that is not the log's may have the next number; it is named at open, and left alone.
+Status Log::PassTakenNumbers() {
+  for (;; ++last_.next_number) {
+    ASSIGN_OR_RETURN(bool taken, env_.fs.Exists(SegmentPath(options_.dir, last_.next_number)));
+    if (!taken) return absl::OkStatus();
+  }
 }
 
 Status Log::WriteHeader(File& file, const SegmentHeader& header) {

@@ -57,6 +57,7 @@ class Log {
  private:
   struct Active;
   Status Begin(uint64_t batch_bytes);
+  Status PassTakenNumbers();
   Status WriteHeader(File& file, const SegmentHeader& header);
   Status Reserve(uint64_t batch_bytes);
   void Seal();

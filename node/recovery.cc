@@ -97,14 +97,24 @@ class IndexOpener {
 };
 
 LogStart MakeLogStart(const NodeOptions& options, const LoadedSuperblock& loaded,
-                      const SegmentTable& table, const ReplayResult& replay) {
+                      const SegmentTable& table, uint64_t next_number, const ReplayResult& replay) {
   const Superblock& superblock = loaded.superblock;
   LogStart start;
   start.superblock = superblock;
   start.superblock_dirty = loaded.one_slot_damaged;
-  start.next_number = table.empty() ? 1 : table.rbegin()->first + 1;
+  start.next_number = next_number;
   start.zeros_behind = replay.zeros_behind;
   for (const Dropped& dropped : replay.unnoted) start.dropped.push_back(dropped.range);
+  // The segment that comes next names the one that is lost, not the one before that: else its
+  // number would count as passed over, and the loss be forgotten.
+  if (replay.last < superblock.synced_segment_number) {
+    start.number = superblock.synced_segment_number;
+    start.id = superblock.synced_segment;
+    start.end = superblock.synced_end;
+    start.last_lsn = start.synced_lsn = superblock.synced_lsn;
+    start.zeros_behind = false;
+    return start;
+  }
   if (replay.last == 0) return start;
   const SegmentInfo& last = table.at(replay.last);
   start.number = last.number;
@@ -145,7 +155,8 @@ StatusOr<Recovered> Recover(const NodeOptions& options, const NodeEnv& env) {
                                                recovered.segments, *recovered.index));
   std::move(replay.findings.begin(), replay.findings.end(), std::back_inserter(recovered.findings));
   recovered.quarantine = std::move(replay.quarantine);
-  recovered.log = MakeLogStart(options, superblock, recovered.segments, replay);
+  recovered.log =
+      MakeLogStart(options, superblock, recovered.segments, segments.next_number, replay);
   ASSIGN_OR_RETURN(auto verified, recovered.index->Verified());
   for (auto& [number, info] : recovered.segments) {
     auto it = verified.find(number);

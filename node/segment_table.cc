@@ -94,16 +94,31 @@ class Loader {
     return absl::OkStatus();
   }
 
+  // Only what is known to be of this node tells how far its numbers go: a stray file may have any.
   void AddMissing() {
-    uint64_t last = superblock_.synced_segment_number;
-    if (!loaded_.table.empty()) last = std::max(last, loaded_.table.rbegin()->first);
-    for (uint64_t number = 1; number <= last; ++number) {
+    last_own_ = superblock_.synced_segment_number;
+    if (!headers_.empty()) last_own_ = std::max(last_own_, headers_.rbegin()->first);
+    for (uint64_t number = 1; number <= last_own_; ++number) {
+      if (loaded_.table.contains(number) || PassedOver(number)) continue;
       SegmentInfo& info = loaded_.table[number];
-      if (info.number != 0) continue;
       info.number = number;
       info.state = State::kMissing;
       Add(MissingSegment(make_, number));
     }
+  }
+
+  // The log steps over numbers that are taken by strangers: the next header names a segment below.
+  bool PassedOver(uint64_t number) {
+    auto above = headers_.upper_bound(number);
+    if (above == headers_.end()) return false;
+    const SegmentId& previous = above->second.previous;
+    if (previous.is_zero()) return true;
+    const auto end = loaded_.table.lower_bound(number);
+    return std::any_of(loaded_.table.begin(), end, [&](const auto& entry) {
+      const SegmentInfo& info = entry.second;
+      return info.id == previous ||
+             (info.state == State::kHeaderDamaged && IdFromRecords(info) == previous);
+    });
   }
 
   // Gives every segment with a successor its uuid and end, from the successor's header. Files in
@@ -167,13 +182,18 @@ class Loader {
 
   // Files after the last good header: a damaged one if anything shows that it was in use.
   void JudgeTail() {
+    uint64_t next = last_own_ + 1;  // The log takes the first number that is free.
     for (auto& [number, info] : loaded_.table) {
+      if (number == next) ++next;
       if (info.state != State::kHeaderDamaged || !info.id.is_zero()) continue;
-      if (number == superblock_.synced_segment_number) {
-        info.id = superblock_.synced_segment;
-      } else {
-        info.id = IdFromRecords(info);
+      if (number > next) {
+        info.state = State::kForeign;
+        Add(make_.OfSegment(Finding::FOREIGN, number,
+                            "has no good header, and a number that this node has not come to"));
+        continue;
       }
+      info.id = number == superblock_.synced_segment_number ? superblock_.synced_segment
+                                                            : IdFromRecords(info);
       if (info.id.is_zero() && !absl::IsUnavailable(why_[number])) {
         info.state = State::kLeftover;
         Add(make_.OfSegment(Finding::NOTE, number,
@@ -182,6 +202,7 @@ class Loader {
         ReportHeader(info);
       }
     }
+    loaded_.next_number = next;
   }
 
   void CheckEnds() {
@@ -210,6 +231,7 @@ class Loader {
   const FindingMaker make_;
   std::map<uint64_t, SegmentHeader> headers_;
   std::map<uint64_t, Status> why_;
+  uint64_t last_own_ = 0;  // The highest number known to be of this node.
   LoadedSegments loaded_;
 };
 

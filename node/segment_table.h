@@ -39,6 +39,7 @@ using SegmentTable = std::map<uint64_t, SegmentInfo>;
 
 struct LoadedSegments {
   SegmentTable table;
+  uint64_t next_number = 1;  // The first free one after this node's segments.
   std::vector<proto::Finding> findings;
 };
 

@@ -45,9 +45,10 @@ StatusOr<LoadedSuperblock> LoadSuperblock(Fs& fs, const std::string& dir) {
   // A slot of a newer release may not be overruled by an older one beside it.
   if (absl::IsFailedPrecondition(worst)) return Annotate(worst, path);
   if (!any) {
-    return absl::DataLossError(
-        absl::StrCat(path, ": both slots are damaged (", worst.message(),
-                     "); if another replica holds this vault, replace this disk by an empty one"));
+    return absl::DataLossError(absl::StrCat(
+        path, ": both slots are damaged (", worst.message(),
+        "); keep this disk: its segments are as they were; with other copies of what it "
+        "holds the vault works without it"));
   }
   return loaded;
 }

@@ -328,6 +328,60 @@ TEST_F(NodeSegmentsTest, ForeignSegment) {
   }
 }
 
+TEST_F(NodeSegmentsTest, AStrayFileOfAnyNumberIsNamedAndNoMore) {
+  const uint64_t next = rig_->fs().List("/disk/segments").value().size() + 1;
+  Buffer foreign = ReadFile(rig_->fs(), rig_->SegmentPath(1)).value();
+  for (const Buffer& bytes : {Buffer(), Buffer(4096), foreign}) {
+    for (const uint64_t number : {next + 1, next + 46, uint64_t{20'000'000}}) {
+      rig_ = std::make_unique<SimRig>(7);
+      Grow();
+      ASSERT_TRUE(WriteFileAtomically(rig_->fs(), rig_->SegmentPath(number), bytes).ok());
+      ASSERT_TRUE(rig_->Open().ok());
+      const auto& findings = rig_->node().findings();
+      EXPECT_EQ(findings.size(), 1u) << Show(findings);
+      EXPECT_EQ(Count(findings, Finding::FOREIGN), 1) << Show(findings);
+      EXPECT_NE(Show(findings).find(rig_->SegmentPath(number)), std::string::npos);
+      EXPECT_EQ(MissingAndHeal(), 0);
+    }
+  }
+}
+
+// The log goes on around it, also when it grows past its number, and once it is gone all is well.
+TEST_F(NodeSegmentsTest, ARemovedStrayFileLeavesNothingBehind) {
+  const uint64_t next = rig_->fs().List("/disk/segments").value().size() + 1;
+  Buffer foreign = ReadFile(rig_->fs(), rig_->SegmentPath(1)).value();
+  for (const uint64_t number : {next, next + 1}) {
+    rig_ = std::make_unique<SimRig>(7);
+    Grow();
+    ASSERT_TRUE(WriteFileAtomically(rig_->fs(), rig_->SegmentPath(number), foreign).ok());
+    ASSERT_TRUE(rig_->Open().ok());
+    for (uint64_t n = 100; n < 130; ++n) rig_->PutPresent(Many(n));
+    ASSERT_TRUE(rig_->Close().ok());
+    EXPECT_TRUE(rig_->fs().Exists(rig_->SegmentPath(next + 2)).value());
+    ASSERT_TRUE(rig_->fs().Remove(rig_->SegmentPath(number)).ok());
+    for (const bool wiped : {false, true}) {
+      if (wiped) rig_->WipeIndex();
+      ASSERT_TRUE(rig_->Open().ok());
+      EXPECT_EQ(Count(rig_->node().findings(), Finding::MISSING), 0)
+          << Show(rig_->node().findings());
+      EXPECT_EQ(Show(rig_->CheckAll()), "");
+      ASSERT_TRUE(rig_->Close().ok());
+    }
+  }
+}
+
+// What was lost with the newest segment is not forgotten once the log goes on.
+TEST_F(NodeSegmentsTest, TheLossOfTheLastSegmentIsRemembered) {
+  const uint64_t last = rig_->fs().List("/disk/segments").value().size();
+  ASSERT_TRUE(rig_->fs().Remove(rig_->SegmentPath(last)).ok());
+  for (uint64_t n = 100; n < 130; ++n) {
+    ASSERT_TRUE(rig_->Open().ok());
+    EXPECT_EQ(Count(rig_->node().findings(), Finding::MISSING), 1) << Show(rig_->node().findings());
+    rig_->PutPresent(Many(n));
+    ASSERT_TRUE(rig_->Close().ok());
+  }
+}
+
 TEST_F(NodeSegmentsTest, DamagedHeadersLoseNothing) {
   for (const bool wiped : {false, true}) {
     for (uint64_t number = 1; number <= 5; ++number) {
