@@ -15,7 +15,8 @@ struct LogFindings {
 inline constexpr size_t kMaxFindings = 10'000;
 
 // Has every node of the map check every segment: all headers, and the payloads of all records but
-// chunks and manifest parts.
+// chunks and manifest parts; of these too in segments not read for some weeks, whose date it
+// renews.
 LogFindings CheckLogs(Vault& vault, const ClusterMap& map);
 
 }  // namespace holdfast

@@ -219,10 +219,14 @@ bool Node::Impl::Present(const RecordId& id, const std::optional<IndexEntry>& en
          Reachable(*entry);
 }
 
-bool Node::Impl::Stale(const IndexEntry& entry) const {
-  const int64_t age = env_.clock.WallNanos() - segments_.at(entry.at.segment).verified_nanos;
+bool Node::Impl::OlderThan(const SegmentInfo& info, int64_t nanos) const {
+  const int64_t age = env_.clock.WallNanos() - info.verified_nanos;
   // A date well in the future says nothing.
-  return age > options_.verify_within_nanos || age < -kDayNanos;
+  return age > nanos || age < -kDayNanos;
+}
+
+bool Node::Impl::Stale(const IndexEntry& entry) const {
+  return OlderThan(segments_.at(entry.at.segment), options_.verify_within_nanos);
 }
 
 uint64_t Node::Impl::Lsn() const {

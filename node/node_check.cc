@@ -54,6 +54,9 @@ void Node::Impl::HandleCheckSegment(const RpcMessage& request, ReplyFn reply) {
   c->known = it != segments_.end();
   if (c->known) {
     c->info = it->second;
+    if (head->renew() && OlderThan(c->info, options_.verify_within_nanos / 2)) {
+      c->all_payloads = true;
+    }
     if (++it != segments_.end()) c->out.set_next_segment_number(it->first);
     auto dropped = index_->DroppedRanges(c->info.number);
     if (!dropped.ok()) return c->reply(IndexError(dropped.status()));

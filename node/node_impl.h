@@ -47,6 +47,8 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   bool Reachable(const IndexEntry& entry) const;
   // Reachable and not quarantined.
   bool Present(const RecordId& id, const std::optional<IndexEntry>& entry) const;
+  // Whether the segment was last read in full longer ago than that.
+  bool OlderThan(const SegmentInfo& info, int64_t nanos) const;
   // Not read for longer than the scrub target.
   bool Stale(const IndexEntry& entry) const;
   uint64_t Lsn() const;

@@ -137,6 +137,22 @@ TEST_F(NodeFaultTest, AFullCheckRenewsTheDate) {
   EXPECT_EQ(rig_.PinOne(IdOf(1)), proto::MISSING);
 }
 
+TEST_F(NodeFaultTest, ARenewingCheckReadsAllOnceHalfTheTimeHasPassed) {
+  rig_.PutPresent(Item(1));
+  rig_.clock.AdvanceNanos(14 * kDay);
+  EXPECT_EQ(Show(rig_.CheckAll(false, true)), "");  // Too early: reads no chunk.
+  rig_.clock.AdvanceNanos(2 * kDay);
+  EXPECT_EQ(Show(rig_.CheckAll(false, false)), "");
+  EXPECT_EQ(Show(rig_.CheckAll(false, true)), "");  // The date is of today.
+  rig_.clock.AdvanceNanos(29 * kDay);
+  rig_.sim_fs.FailReads(rig_.SegmentPath(1), kFirstPayload, 1);
+  EXPECT_EQ(rig_.PinOne(IdOf(1)), proto::PRESENT);
+  // What is not good renews nothing.
+  EXPECT_EQ(Count(rig_.CheckAll(false, true), Finding::UNREADABLE), 1);
+  rig_.clock.AdvanceNanos(2 * kDay);
+  EXPECT_EQ(rig_.PinOne(IdOf(1)), proto::MISSING);
+}
+
 TEST_F(NodeFaultTest, ReadErrorIsUnreadableNotCorrupt) {
   for (uint64_t n = 0; n < 6; ++n) rig_.PutPresent(Item(n));
   rig_.sim_fs.FailReads(rig_.SegmentPath(1), kFirstPayload, 1);

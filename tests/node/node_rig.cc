@@ -110,13 +110,14 @@ proto::NodeStatusReply NodeRig::NodeStatus() {
       Call(MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest())));
 }
 
-std::vector<Finding> NodeRig::CheckAll(bool all_payloads) {
+std::vector<Finding> NodeRig::CheckAll(bool all_payloads, bool renew) {
   std::vector<Finding> findings;
   uint64_t number = 0;
   do {
     proto::NodeCheckSegmentRequest head;
     head.set_segment_number(number);
     head.set_all_payloads(all_payloads);
+    head.set_renew(renew);
     auto reply =
         Head<proto::NodeCheckSegmentReply>(Call(MakeMessage(rpc::kNodeCheckSegment, head)));
     findings.insert(findings.end(), reply.findings().begin(), reply.findings().end());
