@@ -1,12 +1,13 @@
-// Throughput of the kernels on this machine's CPU, one thread.
+// Throughput of the kernels on this machine's CPU, one thread; with --cuda also of its CUDA device
+// (device_bench.h).
 //
-//   kernels_bench [--json FILE] [--seconds S] [--small]
+//   kernels_bench [--cuda] [--json FILE] [--seconds S] [--small]
+//   kernels_bench --tree DIR [--threads N]      cuts and hashes the files of a directory, once
 //
 // prints GB/s (1e9 bytes) of every lane kernel; of every digest on every path over counts and sizes
 // of messages; of Poly1305 and the cut scan; and of whole engines on batches as ingest makes them.
 // The measure is the least CPU time of the thread over repeated runs, as neighbours on a shared
 // machine only ever add. --small leaves out what needs more than 64 MiB.
-#include <sys/utsname.h>
 #include <time.h>
 
 #include <algorithm>
@@ -20,6 +21,9 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/bench/device_bench.h"
+#include "kernels/bench/report.h"
+#include "kernels/bench/tree_bench.h"
 #include "kernels/cpu/code.h"
 #include "kernels/cpu/cpu_engine.h"
 #include "kernels/cpu/scan.h"
@@ -33,6 +37,9 @@ struct Options {
   std::string json;
   double seconds = 0.3;  // Per measure.
   size_t most = 1024 * kMi;
+  bool cuda = false;
+  std::string tree;
+  int threads = 2;
 };
 
 double CpuSeconds() {
@@ -43,7 +50,8 @@ double CpuSeconds() {
 
 class Bench {
  public:
-  explicit Bench(const Options& options) : options_(options), data_(64 * kMi + 4096) {
+  Bench(const Options& options, Report& report)
+      : options_(options), data_(64 * kMi + 4096), report_(report) {
     std::mt19937_64 rng(1);
     for (size_t i = 0; i + 8 <= data_.size(); i += 8) {
       const uint64_t word = rng();
@@ -52,7 +60,6 @@ class Bench {
   }
 
   void Run() {
-    Header();
     const CpuFeatures cpu = ThisCpu();
     for (const CpuPath path : {CpuPath::kPortable, CpuPath::kAvx2, CpuPath::kAvx512}) {
       if (!HasPath(cpu, path)) {
@@ -63,10 +70,10 @@ class Bench {
       const std::string name(code.name);
       for (const auto& [digest, digest_code] : Digests(code)) Kernels(name, digest, *digest_code);
       for (const auto& [digest, digest_code] : Digests(code)) Messages(name, digest, *digest_code);
+      for (const auto& [digest, digest_code] : Digests(code)) Unequal(name, digest, *digest_code);
       Single(name, code);
       Engines(name, code);
     }
-    if (!options_.json.empty()) std::ofstream(options_.json) << "[\n" << json_ << "\n]\n";
   }
 
  private:
@@ -92,42 +99,12 @@ class Bench {
     return static_cast<double>(bytes) / best / 1e9;
   }
 
-  void Header() {
-    utsname system{};
-    uname(&system);
-    std::string model = "unknown CPU", line;
-    std::ifstream info("/proc/cpuinfo");
-    while (std::getline(info, line)) {
-      if (line.starts_with("model name")) model = line.substr(line.find(':') + 2);
-    }
-    const CpuFeatures cpu = ThisCpu();
-    std::printf("%s, %s %s; avx2 %d, avx512 %d, sha %d; streams by %s; compiler %s\n",
-                model.c_str(), system.sysname, system.release, cpu.avx2, cpu.avx512, cpu.sha,
-                std::string(BestStreamCode().name).c_str(), __VERSION__);
-    json_ = "{\"machine\": \"" + model + "\", \"kernel\": \"" + system.release +
-            "\", \"streams\": \"" + std::string(BestStreamCode().name) + "\", \"compiler\": \"" +
-            __VERSION__ + "\"}";
-  }
-
-  void Report(const std::string& path, const std::string& what, size_t count, size_t size,
-              double gbs) {
-    std::printf("%-10s %-22s %6zu x %9zu  %7.3f GB/s\n", path.c_str(), what.c_str(), count, size,
-                gbs);
-    std::fflush(stdout);
-    char line[200];
-    std::snprintf(line, sizeof line,
-                  ",\n{\"path\": \"%s\", \"what\": \"%s\", \"count\": %zu, \"bytes\": %zu, "
-                  "\"gb_per_s\": %.4f}",
-                  path.c_str(), what.c_str(), count, size, gbs);
-    json_ += line;
-  }
-
   // What code.cc wants to know: the time of one block in every lane.
   void Kernels(const std::string& path, const std::string& digest, const DigestCode& code) {
     constexpr size_t kBlocks = 1024;
     uint32_t state[kMaxStateWords] = {};
     const auto row = [&](int lanes, double gbs) {
-      Report(path, digest + " step x" + std::to_string(lanes), lanes, kBlocks * 64, gbs);
+      report_.Row(path, digest + " step x" + std::to_string(lanes), lanes, kBlocks * 64, gbs);
       std::printf("%34.1f ns a block in every lane\n", 64.0 * lanes / gbs);
     };
     row(1, Measure(kBlocks * 64, [&] { code.single(state, data_.data(), kBlocks); }));
@@ -155,8 +132,36 @@ class Bench {
           }
           RunLanes(code, jobs);
         });
-        Report(path, digest, count, size, gbs);
+        report_.Row(path, digest, count, size, gbs);
       }
+  }
+
+  // 1,024 messages: equal ones, and as files come (log-normal, median 220 KB, sigma 1).
+  void Unequal(const std::string& path, const std::string& digest, const DigestCode& code) {
+    std::mt19937_64 rng(9);
+    std::lognormal_distribution<double> spread(0, 1);
+    std::vector<size_t> sizes(1024);
+    size_t sum = 0;
+    for (size_t& size : sizes) {
+      size = std::min<size_t>(static_cast<size_t>(220e3 * spread(rng)), 32 * kMi) / 64 * 64;
+      sum += size;
+    }
+    for (const bool equal : {true, false}) {
+      std::vector<std::array<uint32_t, kMaxStateWords>> states(sizes.size());
+      const double gbs = Measure(sum, [&] {
+        std::vector<LaneJob> jobs;
+        size_t at = 0;
+        for (size_t i = 0; i < sizes.size(); ++i) {
+          const size_t size = equal ? sum / sizes.size() : sizes[i];
+          const uint8_t* data = data_.data() + at % (32 * kMi) / 64 * 64;
+          at += size;
+          jobs.push_back({states[i].data(), {BlockRun{}, BlockRun{data, size / 64}, BlockRun{}}});
+        }
+        RunLanes(code, jobs);
+      });
+      report_.Row(path, digest + (equal ? " equal lengths" : " log-normal lengths"), sizes.size(),
+                  sum / sizes.size(), gbs);
+    }
   }
 
   void Single(const std::string& path, const CpuCode& code) {
@@ -166,7 +171,7 @@ class Bench {
         for (size_t at = 0; at < 4 * kMi; at += size)
           code.stream->poly1305(key, {&data_[at], size});
       });
-      Report(path, "poly1305", 4 * kMi / size, size, gbs);
+      report_.Row(path, "poly1305", 4 * kMi / size, size, gbs);
     }
     const CutParams cut = MakeCutParams(512 * 1024, {1});
     for (const size_t size : {256 * kMi / 1024, 4 * kMi}) {
@@ -176,7 +181,7 @@ class Bench {
                              cut.prefilter_multiplier, cut.prefilter_offset);
         }
       });
-      Report(path, "cut scan", 4 * kMi / size, size, gbs);
+      report_.Row(path, "cut scan", 4 * kMi / size, size, gbs);
     }
   }
 
@@ -226,14 +231,14 @@ class Bench {
         consumed = 0;
         for (const Message& message : batch.messages) consumed += message.consumed;
       });
-      Report(path, shape.name, shape.sizes.size(), consumed / shape.sizes.size(),
-             per_byte * static_cast<double>(consumed));
+      report_.Row(path, shape.name, shape.sizes.size(), consumed / shape.sizes.size(),
+                  per_byte * static_cast<double>(consumed));
     }
   }
 
   const Options options_;
   std::vector<uint8_t> data_;
-  std::string json_;
+  Report& report_;
 };
 
 int Main(int argc, char** argv) {
@@ -242,16 +247,26 @@ int Main(int argc, char** argv) {
     const std::string_view arg = argv[i];
     if (arg == "--small") {
       options.most = 64 * kMi;
+    } else if (arg == "--cuda") {
+      options.cuda = true;
+    } else if (arg == "--tree" && i + 1 < argc) {
+      options.tree = argv[++i];
+    } else if (arg == "--threads" && i + 1 < argc) {
+      options.threads = std::max(1, std::atoi(argv[++i]));
     } else if (arg == "--json" && i + 1 < argc) {
       options.json = argv[++i];
     } else if (arg == "--seconds" && i + 1 < argc) {
       options.seconds = std::atof(argv[++i]);
     } else {
-      std::fprintf(stderr, "usage: %s [--json FILE] [--seconds S] [--small]\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [--cuda] [--json FILE] [--seconds S] [--small]\n", argv[0]);
       return 2;
     }
   }
-  Bench(options).Run();
+  Report report;
+  if (!options.tree.empty()) return RunTreeBench(report, options.tree, options.threads) ? 0 : 1;
+  Bench(options, report).Run();
+  if (options.cuda && !RunDeviceBench(report, options.seconds, options.most)) return 1;
+  if (!options.json.empty()) report.Write(options.json);
   return 0;
 }
 

@@ -212,9 +212,20 @@ class CudaStream final : public Stream {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(std::string name) : name_(std::move(name)) {}
+  explicit CudaDevice(const cudaDeviceProp& properties)
+      : name_(properties.name),
+        multiprocessors_(properties.multiProcessorCount),
+        memory_bytes_(properties.totalGlobalMem) {}
 
   std::string_view name() const override { return name_; }
+  size_t memory_bytes() const override { return memory_bytes_; }
+
+  // 64 lanes of integers a multiprocessor, on all architectures of this build.
+  double peak_operations() const override {
+    int kilohertz = 0;
+    if (Failed(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, 0))) return 0;
+    return 64.0 * multiprocessors_ * kilohertz * 1e3;
+  }
 
   std::unique_ptr<Memory> Allocate(size_t bytes) override {
     void* data = nullptr;
@@ -264,6 +275,8 @@ class CudaDevice final : public Device {
   }
 
   const std::string name_;
+  const int multiprocessors_;
+  const size_t memory_bytes_;
   LockedRanges locked_;
 };
 
@@ -283,7 +296,7 @@ std::unique_ptr<Device> OpenCudaDevice(std::string* why_not) {
     *why_not = cudaGetErrorString(result);
     return nullptr;
   }
-  return std::make_unique<CudaDevice>(properties.name);
+  return std::make_unique<CudaDevice>(properties);
 }
 
 }  // namespace holdfast::kernels::cuda

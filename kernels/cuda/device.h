@@ -172,6 +172,9 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual std::string_view name() const = 0;  // "NVIDIA H200"
+  // 32-bit integer operations a second that it could do at best; 0: unknown.
+  virtual double peak_operations() const = 0;
+  virtual size_t memory_bytes() const = 0;
   // Null when there is no such memory left.
   virtual std::unique_ptr<Memory> Allocate(size_t bytes) = 0;
   virtual std::unique_ptr<Memory> AllocateHost(size_t bytes) = 0;

@@ -40,7 +40,7 @@ class Array {
   std::span<uint8_t> bytes(size_t n) const { return {memory_->data(), n * sizeof(T)}; }
 
  private:
-  const Where where_;
+  Where where_;
   std::unique_ptr<Memory> memory_;
 };
 

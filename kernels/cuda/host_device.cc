@@ -89,6 +89,8 @@ class HostDevice final : public Device {
  public:
   explicit HostDevice(HostFaults* faults) : faults_(faults) {}
   std::string_view name() const override { return "host"; }
+  double peak_operations() const override { return 0; }
+  size_t memory_bytes() const override { return size_t{1} << 30; }
   std::unique_ptr<Memory> Allocate(size_t bytes) override {
     if (faults_ != nullptr && faults_->allocations_left-- <= 0) return nullptr;
     return std::make_unique<HostMemory>(bytes);
