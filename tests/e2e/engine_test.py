@@ -23,8 +23,8 @@ class EngineTest(HoldfastTest):
             write_file(os.path.join(self.source, f"random{i}"), random_bytes(size, rng.random()))
         write_file(os.path.join(self.source, "zeros"), bytes(6_000_000))
         write_file(os.path.join(self.source, "ramp"), bytes(range(256)) * 20_000)
-        for i in range(40):
-            write_file(os.path.join(self.source, f"small{i}"), random_bytes(i * 700, i))
+        for i in range(6):
+            write_file(os.path.join(self.source, f"small{i}"), random_bytes(i * 3700, i))
         self.names = sorted(os.listdir(self.source))
         self.v = self.vault()
 
