@@ -75,7 +75,8 @@ void RunPipeline(IngestContext& ctx, Source& source, IngestObserver& observer) {
   const size_t wanted = ctx.options.threads == 0 ? cores : std::max(ctx.options.threads, 1);
   // A device wants more at a time than a core.
   const size_t good = ctx.engine.good_batch_bytes();
-  const size_t slabs_bytes = std::max(ctx.options.slabs_bytes, 8 * good);
+  const size_t slabs_bytes =
+      std::max(ctx.options.slabs_bytes, 2 * good * std::min<size_t>(wanted, 8));
   const size_t each = std::max(good, std::min(ctx.options.slab_bytes, slabs_bytes / (2 * wanted)));
   const SlabPlan plan(each, cut.max_size());
   const size_t threads = std::clamp<size_t>(slabs_bytes / (2 * plan.slab_bytes), 1, wanted);

@@ -86,9 +86,9 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
   object.clear.chunks.push_back({cut.identity.id, 0});
   ++ctx_.summary.chunks;
   const auto claim = [&] {
-    if (!cut.device_sha256) return;
+    if (!cut.from_device) return;
     ++object.waits;
-    round.claims.push_back({&object, cut.plain, *cut.device_sha256});
+    round.claims.push_back({&object, cut.plain, cut.sha256});
   };
   if (FindStored(cut.identity.id, object.clear.chunks.back().stored_length)) {
     claim();
@@ -102,7 +102,7 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
     for (uint32_t node : ActingSet(ctx_.map, cut.identity.id)) {
       it->second->replicas.push_back({node});
     }
-    round.owned.push_back({it->second.get(), cut.plain, cut.device_sha256});
+    round.owned.push_back({it->second.get(), cut.plain, cut.sha256, cut.from_device});
   } else {
     claim();
   }
@@ -175,7 +175,7 @@ void ChunkStore::OnPins(Round& round, uint32_t node, const std::vector<uint32_t>
       replica.state = State::kFailed;
       chunk->error = answers.status();
     }
-    const bool device = round.owned[asked[k]].device_sha256.has_value();
+    const bool device = round.owned[asked[k]].from_device;
     if (--chunk->outstanding == 0 && !device && Judge(*chunk) == Verdict::kAcked) {
       Settle(*chunk);
       chunk = nullptr;
@@ -259,15 +259,15 @@ void ChunkStore::Complete(Round& round, Sealer& sealer) {
 
 // A digest of a device was checked by samples only. Where equal digests mean that bytes are
 // dropped, the CPU has the last word.
-Status ChunkStore::CheckDevice(Bytes plain, const Hash256& device_sha256) {
-  if (kernels::Sha256(plain) == device_sha256) return absl::OkStatus();
+Status ChunkStore::CheckDevice(Bytes plain, const Hash256& sha256) {
+  if (kernels::Sha256(plain) == sha256) return absl::OkStatus();
   ctx_.engine.Distrust("a duplicate was none");
   return absl::DataLossError("the device computed a wrong digest: not stored; ingest it again");
 }
 
 void ChunkStore::CheckClaims(Round& round) {
   for (const Round::Claim& claim : round.claims) {
-    const Status status = CheckDevice(claim.plain, claim.device_sha256);
+    const Status status = CheckDevice(claim.plain, claim.sha256);
     MonitorLock lock(*ctx_.monitor);
     if (claim.object->status.ok()) claim.object->status = status;
     ctx_.Drop(claim.object);
@@ -279,7 +279,7 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
   PendingChunk& chunk = *owned.pending;
   const Verdict verdict = Judge(chunk);
   if (verdict == Verdict::kAcked) {  // Only of a device's chunk: others are settled by the answer.
-    const Status status = CheckDevice(owned.plain, *owned.device_sha256);
+    const Status status = CheckDevice(owned.plain, owned.sha256);
     MonitorLock lock(*ctx_.monitor);
     return status.ok() ? Settle(chunk) : Reject(chunk, status);
   }

@@ -8,7 +8,6 @@
 
 #include <deque>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -50,21 +49,22 @@ class ChunkStore {
     IngestObject* object;
     ChunkIdentity identity;
     Bytes plain;
-    // Where a device took it, the SHA-256: bytes are not dropped on its word alone.
-    std::optional<Hash256> device_sha256;
+    Hash256 sha256;
+    bool from_device;  // Then bytes are not dropped on the word of sha256 alone.
   };
   // The chunks of a slab that this worker has to decide. Stays where it is until Complete.
   struct Round {
     struct Owned {
       PendingChunk* pending;  // Null once decided.
       Bytes plain;
-      std::optional<Hash256> device_sha256;
+      Hash256 sha256;
+      bool from_device;
     };
     // A chunk that another one stands for, if the device is right. The object waits for that.
     struct Claim {
       IngestObject* object;
       Bytes plain;
-      Hash256 device_sha256;
+      Hash256 sha256;
     };
     std::vector<Owned> owned;
     std::vector<Claim> claims;
@@ -104,7 +104,7 @@ class ChunkStore {
   void OnPins(Round& round, uint32_t node, const std::vector<uint32_t>& asked,
               const StatusOr<RpcMessage>& reply);
   void CheckClaims(Round& round);
-  Status CheckDevice(Bytes plain, const Hash256& device_sha256);
+  Status CheckDevice(Bytes plain, const Hash256& sha256);
   void Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBatch>& batches);
   void SendPuts(uint32_t node, PutBatch& batch);
   void OnPuts(uint32_t node, const std::vector<PendingChunk*>& chunks, uint64_t bytes,

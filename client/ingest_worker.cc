@@ -258,8 +258,14 @@ kernels::Status IngestWorker::Digest(kernels::Batch& batch) {
 }
 
 ChunkIdentity IngestWorker::IdentityOf(const kernels::Chunk& chunk) const {
-  // Equal chunks of one batch have one identity.
-  if (chunk.first_same < cuts_.size()) return cuts_[chunk.first_same].identity;
+  // Equal chunks of one batch have one identity. That they are equal is seen here: a device that
+  // only says so is not believed, and what both are sealed under is the same Poly1305.
+  if (chunk.first_same < cuts_.size()) {
+    const ChunkStore::Cut& first = cuts_[chunk.first_same];
+    const bool same = first.identity.length == chunk.length &&
+                      first.identity.poly1305 == chunk.poly1305 && first.sha256 == chunk.sha256;
+    if (same) return first.identity;
+  }
   ChunkIdentity identity;
   identity.h = ctx_.vault.domain_keys().ChunkSecret(chunk.sha256, chunk.length, chunk.poly1305);
   identity.id = ChunkIdOf(identity.h);
@@ -274,8 +280,8 @@ void IngestWorker::CutObject(const kernels::Message& message, Stream& stream) {
   for (const kernels::Chunk& chunk : message.chunks) {
     const ChunkIdentity identity = IdentityOf(chunk);
     object.sealed_chunks.push_back({identity.h, chunk.length});
-    cuts_.push_back({&object, identity, message.data.subspan(at, chunk.length),
-                     message.from_device ? std::optional(chunk.sha256) : std::nullopt});
+    cuts_.push_back({&object, identity, message.data.subspan(at, chunk.length), chunk.sha256,
+                     message.from_device});
     at += chunk.length;
   }
   object.size += at;

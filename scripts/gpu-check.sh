@@ -19,7 +19,7 @@ step() {
   local limit="$1" name="$2" start=$SECONDS code
   shift 2
   say "== $name"
-  timeout "$limit" "$@" 2>&1 | tee -a "$log"
+  timeout -k 10 "$limit" "$@" 2>&1 | tee -a "$log"
   code=${PIPESTATUS[0]}
   case $code in
     0) say "-- ok, $((SECONDS - start)) s" ;;
@@ -33,7 +33,8 @@ say "$(date -u +%F) $(uname -srm)"
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,pcie.link.gen.max \
   --format=csv 2>&1 | tee -a "$log"
 architecture="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .)"
-export HOLDFAST_CUDA_ARCHITECTURES="${architecture:-90}"
+[[ "$architecture" =~ ^[0-9]+$ ]] || architecture=90
+export HOLDFAST_CUDA_ARCHITECTURES="$architecture"
 step 240 "configure" cmake -S kernels -B "$build" -DCMAKE_BUILD_TYPE=Release || exit 1
 step 300 "build" cmake --build "$build" -j "$(nproc)" || exit 1
 

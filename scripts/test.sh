@@ -66,7 +66,16 @@ tsan_unit() {
   TSAN_OPTIONS="$options" setarch "$(uname -m)" -R ctest --preset tsan -L '^unit$' --no-tests=error
 }
 
+# As on a machine with a compiler and nothing else.
+kernels_alone() {
+  cmake -S kernels -B build/kernels-alone -DHOLDFAST_CUDA=OFF -DCMAKE_DISABLE_FIND_PACKAGE_OpenSSL=ON \
+    -DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON && cmake --build build/kernels-alone -j "$jobs" &&
+    ctest --test-dir build/kernels-alone --output-on-failure
+}
+
 part "set-up" scripts/setup.sh || finish
+# All architectures take a minute of nvcc; one shows that the device code compiles.
+if ((full == 0)); then export HOLDFAST_CUDA_ARCHITECTURES="${HOLDFAST_CUDA_ARCHITECTURES:-90}"; fi
 part "build release" scripts/build.sh release || finish
 part "unit tests" unit release
 if ((full == 0)); then
@@ -74,6 +83,7 @@ if ((full == 0)); then
   finish
 fi
 
+part "kernels alone: no CUDA, no OpenSSL, no GoogleTest" kernels_alone
 part "end-to-end tests, full" e2e_full
 part "simulation, 1,000 seeds" simulation
 part "build asan" scripts/build.sh asan && part "unit tests under asan" asan_unit

@@ -262,11 +262,10 @@ int Main(int argc, char** argv) {
       return 2;
     }
   }
-  Report report;
+  Report report(options.json);
   if (!options.tree.empty()) return RunTreeBench(report, options.tree, options.threads) ? 0 : 1;
-  Bench(options, report).Run();
   if (options.cuda && !RunDeviceBench(report, options.seconds, options.most)) return 1;
-  if (!options.json.empty()) report.Write(options.json);
+  Bench(options, report).Run();
   return 0;
 }
 

@@ -122,7 +122,7 @@ class DeviceBench {
     for (const size_t size :
          {4 * kMi / 1024, 64 * kMi / 1024, 512 * kMi / 1024, 4 * kMi, 64 * kMi}) {
       for (const size_t count : {1, 32, 1024, 4096, 16896, 32768}) {
-        if (count * size < 16 * kMi || count * size > 8192 * kMi || size > most_) continue;
+        if (count * size < 16 * kMi || count * size > 9000 * kMi || size > most_) continue;
         if (count * size > 8 * most_) continue;
         if (!jobs.Reserve(device_, count) || !states.Reserve(device_, 8 * count)) return;
         for (size_t i = 0; i < count; ++i) {
@@ -239,11 +239,12 @@ class DeviceBench {
       std::mt19937_64 rng(3);
       double inserting = 0;
       for (size_t done = 0; done < entries; done += most) {
-        for (size_t i = 0; i < most; ++i) questions.host[i] = rng();
-        questions.CopyIn(*stream_, most);
+        const size_t n = std::min(most, entries - done);
+        for (size_t i = 0; i < n; ++i) questions.host[i] = rng();
+        questions.CopyIn(*stream_, n);
         if (!Wait()) return;
         const double from = Seconds();
-        stream_->Run(TableInsert{slot, slots, questions.device.data(), 1, answers.data()}, most);
+        stream_->Run(TableInsert{slot, slots, questions.device.data(), 1, answers.data()}, n);
         if (!Wait()) return;
         inserting += Seconds() - from;
       }
@@ -319,8 +320,8 @@ class PipelineBench {
   double Rate(Engine& engine, const Shape& shape, std::vector<std::vector<uint8_t>>& memory) const {
     std::mutex mutex;
     std::condition_variable changed;
-    size_t done = 0;
-    double from = 0;
+    size_t done = 0, warm = 0;
+    double from = 0;  // When all are warm.
     std::vector<std::thread> threads;
     const double end = Seconds() + 3 * seconds_ + 1;
     for (auto& m : memory) {
@@ -345,8 +346,13 @@ class PipelineBench {
           std::unique_lock lock(mutex);
           changed.wait(lock, [&] { return ready; });
           // The first round warms up.
-          if (first && from == 0) from = Seconds();
-          if (!first) done += shape.bytes;
+          if (first) {
+            if (++warm == memory.size()) from = Seconds();
+            changed.notify_all();
+            changed.wait(lock, [&] { return warm == memory.size(); });
+          } else {
+            for (const Message& message : batch.messages) done += message.consumed;
+          }
         }
       });
     }
@@ -368,30 +374,29 @@ bool RunDeviceBench(Report& report, double seconds, size_t most_bytes) {
     std::fprintf(stderr, "no CUDA device: %s\n", error.c_str());
     return false;
   }
-  std::printf("%.*s, %.1f GiB, %.2f T integer operations/s at best\n",
-              static_cast<int>(device->name().size()), device->name().data(),
-              static_cast<double>(device->memory_bytes()) / (1 << 30),
-              device->peak_operations() / 1e12);
+  report.Device(std::string(device->name()), device->memory_bytes(), device->peak_operations());
   DeviceBench kernels(*device, report, seconds, most_bytes);
   if (!kernels.Run()) {
     std::fprintf(stderr, "the CUDA device failed: %s\n", kernels.error().c_str());
     return false;
   }
   const CpuCode code = MakeCpuCode(BestPath(ThisCpu()), ThisCpu(), BestStreamCode());
+  std::unique_ptr<Device> second = OpenCudaDevice(&error);
+  if (second == nullptr) return false;
   EngineOptions options{.cut = MakeCutParams(512 * 1024, {1}), .poly1305_key = {5}};
   const std::unique_ptr<FingerprintTable> table = MakeDeviceTable(*device, 10'000'000);
   options.table = table.get();
   bool failed = false;
-  const std::unique_ptr<Engine> engine =
-      MakeDeviceEngine(OpenCudaDevice(&error), options, code,
-                       {.batches = kSlots, .say = [&](const std::string& line) {
-                          failed = true;
-                          std::fprintf(stderr, "%s\n", line.c_str());
-                        }});
+  const std::unique_ptr<Engine> engine = MakeDeviceEngine(
+      std::move(second), options, code, {.batches = kSlots, .say = [&](const std::string& line) {
+                                           failed = true;
+                                           std::fprintf(stderr, "%s\n", line.c_str());
+                                         }});
   PipelineBench pipeline(report, seconds);
   pipeline.Run("cuda", *engine, 1);
   pipeline.Run("cuda", *engine, 2 * kSlots);
-  options.table = nullptr;
+  const std::unique_ptr<FingerprintTable> host_table = MakeHostTable(10'000'000);
+  options.table = host_table.get();
   const std::unique_ptr<Engine> cpu = MakeCpuEngine(options, code);
   pipeline.Run(std::string(code.name) + " all", *cpu,
                std::max(1u, std::thread::hardware_concurrency()));

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <fstream>
 #include <thread>
+#include <utility>
 
 #include "kernels/cpu/code.h"
 
@@ -38,7 +39,7 @@ std::string Format(const char* format, const Values&... values) {
 
 }  // namespace
 
-Report::Report() {
+Report::Report(std::string json_file) : json_file_(std::move(json_file)) {
   utsname system{};
   uname(&system);
   const std::string model = Model(), streams(BestStreamCode().name);
@@ -56,6 +57,13 @@ Report::Report() {
              R"("compiler": "%s", "build": "%s"})",
              model.c_str(), cores, system.release, Today().c_str(), streams.c_str(), __VERSION__,
              build));
+}
+
+void Report::Device(const std::string& name, size_t memory_bytes, double peak_operations) {
+  Add(Format("%s, %.1f GiB, %.2f T integer operations/s at best", name.c_str(),
+             static_cast<double>(memory_bytes) / (1 << 30), peak_operations / 1e12),
+      Format(R"({"device": "%s", "memory_bytes": %zu, "peak_operations": %.4g})", name.c_str(),
+             memory_bytes, peak_operations));
 }
 
 void Report::Row(const std::string& path, const std::string& what, size_t count, size_t bytes,
@@ -79,10 +87,7 @@ void Report::Add(const std::string& line, const std::string& json) {
   std::printf("%s\n", line.c_str());
   std::fflush(stdout);
   json_ += (json_.empty() ? "" : ",\n") + json;
-}
-
-void Report::Write(const std::string& file) const {
-  std::ofstream(file) << "[\n" << json_ << "\n]\n";
+  if (!json_file_.empty()) std::ofstream(json_file_) << "[\n" << json_ << "\n]\n";
 }
 
 }  // namespace holdfast::kernels

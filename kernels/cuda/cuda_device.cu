@@ -106,7 +106,8 @@ class CudaStream final : public Stream {
     }
     for (Piece& piece : pieces_) {
       Check(cudaHostAlloc(&piece.data, kPieceBytes, cudaHostAllocDefault), "cudaHostAlloc");
-      Check(cudaEventCreateWithFlags(&piece.free, cudaEventDisableTiming), "cudaEventCreate");
+      Check(cudaEventCreateWithFlags(&piece.free, cudaEventDisableTiming | cudaEventBlockingSync),
+            "cudaEventCreate");
     }
     return error_.empty();
   }
@@ -159,7 +160,8 @@ class CudaStream final : public Stream {
   }
 
   bool Synchronize(std::string* error) override {
-    if (ok()) Check(cudaStreamSynchronize(main_), "cudaStreamSynchronize");
+    // Also after an error: what was begun may still read the caller's memory.
+    Check(cudaStreamSynchronize(main_), "cudaStreamSynchronize");
     if (!ok()) *error = error_;
     return ok();
   }
@@ -261,6 +263,10 @@ class CudaDevice final : public Device {
     locked_.Add(memory.data(), memory.size());
   }
 
+  bool Registered(std::span<const uint8_t> memory) const override {
+    return locked_.Contains(memory);
+  }
+
   void Unregister(std::span<const uint8_t> memory) override {
     if (!locked_.Remove(memory.data())) return;
     Failed(cudaHostUnregister(const_cast<uint8_t*>(memory.data())));
@@ -280,6 +286,19 @@ class CudaDevice final : public Device {
   LockedRanges locked_;
 };
 
+// Whether there is code for this device, of all kernels, and memory for it.
+template <size_t... i>
+cudaError_t LoadKernels(std::index_sequence<i...>) {
+  cudaError_t result = cudaSuccess;
+  cudaFuncAttributes attributes{};
+  ((result =
+        result != cudaSuccess
+            ? result
+            : cudaFuncGetAttributes(&attributes, RunKernel<std::variant_alternative_t<i, Kernel>>)),
+   ...);
+  return result;
+}
+
 }  // namespace
 
 std::unique_ptr<Device> OpenCudaDevice(std::string* why_not) {
@@ -288,9 +307,11 @@ std::unique_ptr<Device> OpenCudaDevice(std::string* why_not) {
   if (result == cudaSuccess && count == 0) result = cudaErrorNoDevice;
   cudaDeviceProp properties{};
   if (result == cudaSuccess) result = cudaGetDeviceProperties(&properties, 0);
-  // A kernel that does nothing shows whether there is code for this device.
-  cudaFuncAttributes attributes{};
-  if (result == cudaSuccess) result = cudaFuncGetAttributes(&attributes, RunKernel<Prefilter>);
+  // Who waits for the device leaves the core to others.
+  if (result == cudaSuccess) result = cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync);
+  if (result == cudaSuccess) {
+    result = LoadKernels(std::make_index_sequence<std::variant_size_v<Kernel>>());
+  }
   if (result != cudaSuccess) {
     cudaGetLastError();
     *why_not = cudaGetErrorString(result);

@@ -183,6 +183,8 @@ class Device {
   // Page-locks memory of the caller's, or does without.
   virtual void Register(std::span<const uint8_t> memory) = 0;
   virtual void Unregister(std::span<const uint8_t> memory) = 0;
+  // Whether all of it lies in one piece that was registered.
+  virtual bool Registered(std::span<const uint8_t> memory) const = 0;
 };
 
 }  // namespace holdfast::kernels::cuda

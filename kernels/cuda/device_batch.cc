@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <thread>
 
 #include "kernels/answers.h"
 #include "kernels/core/word.h"
@@ -88,7 +89,7 @@ DeviceBatch::Result DeviceBatch::Run(std::span<Message* const> messages, std::st
   if (!PlanMacs(messages)) return Result::kNoMemory;
   EnqueueDigests();
   if (!stream_->Synchronize(error)) return Result::kLost;
-  for (int i = 0; i < 3; ++i) TakeDigests(works_[i], jobs[i]);
+  TakeAllDigests(jobs);
   TakeMacs(messages);
   digests.Conclude();
   for (Message* message : messages) message->from_device = true;
@@ -107,7 +108,11 @@ void DeviceBatch::LayOut(std::span<Message* const> messages) {
   for (size_t i = 1; i < extents_.size(); ++i) {
     Extent& last = extents_[kept];
     const Extent& next = extents_[i];
-    if (next.begin <= last.end || static_cast<size_t>(next.begin - last.end) <= kMaxGap) {
+    // What lies in a gap is the caller's own only within what it registered.
+    const bool near =
+        next.begin <= last.end || (static_cast<size_t>(next.begin - last.end) <= kMaxGap &&
+                                   device_.Registered({last.begin, next.end}));
+    if (near) {
       last.end = std::max(last.end, next.end);
     } else {
       extents_[++kept] = next;
@@ -166,6 +171,7 @@ void DeviceBatch::EnqueueCuts(std::span<Message* const> messages) {
                          rule_.prefilter_offset},
                groups * 32);
   stream_->Run(Confirm{data_.data(), candidates_.data(), summary_.data(), rule_}, groups);
+  stream_->Zero(ends_.device.bytes(ends_size_));  // Not all of them are written.
   stream_->Run(Select{data_.data(), candidates_.data(), summary_.data(), rule_,
                       cut_messages_.device.data(), ends_.device.data(), counts_.device.data()},
                messages.size());
@@ -275,6 +281,15 @@ void DeviceBatch::EnqueueDigests() {
   tags_.CopyOut(*stream_, 16 * macs_);
 }
 
+// The long tails of one algorithm need not wait for those of another.
+void DeviceBatch::TakeAllDigests(const std::span<LaneJob> jobs[3]) {
+  std::thread sha1([&] { TakeDigests(works_[1], jobs[1]); });
+  std::thread md5([&] { TakeDigests(works_[2], jobs[2]); });
+  TakeDigests(works_[0], jobs[0]);
+  sha1.join();
+  md5.join();
+}
+
 // The states as the device left them; then the CPU does what it did not.
 void DeviceBatch::TakeDigests(DigestWork& work, std::span<LaneJob> jobs) {
   const size_t words = StateWords(work.algorithm);
@@ -317,6 +332,12 @@ std::vector<uint32_t> DeviceBatch::FirstSame(std::span<const core::duplicates::D
   first_.CopyOut(*stream_, n);
   std::string error;
   if (!stream_->Synchronize(&error)) return kernels::FirstSame(digests);
+  for (uint32_t i = 0; i < n; ++i) {
+    const uint32_t first = first_.host[i];
+    if (first > i || !core::duplicates::Same(digests[first], digests[i])) {
+      return kernels::FirstSame(digests);
+    }
+  }
   return {first_.host.data(), first_.host.data() + n};
 }
 

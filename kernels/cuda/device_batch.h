@@ -96,6 +96,7 @@ class DeviceBatch {
   void PlanRows(DigestWork& work, size_t job, size_t share);
   bool PlanMacs(std::span<Message* const> messages);
   void EnqueueDigests();
+  void TakeAllDigests(const std::span<LaneJob> jobs[3]);
   void TakeDigests(DigestWork& work, std::span<LaneJob> jobs);
   void TakeMacs(std::span<Message* const> messages) const;
 

@@ -43,7 +43,10 @@ class DeviceEngine final : public Engine {
         checker_(MakeCpuEngine({.cut = options.cut, .poly1305_key = options.poly1305_key}, cpu)),
         device_(std::move(device)),
         name_("cuda (" + std::string(device_->name()) + ")") {
-    for (int i = 0; i < device_options_.batches; ++i) {
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    const int batches =
+        device_options_.batches > 0 ? device_options_.batches : std::clamp(cores / 2, 3, 8);
+    for (int i = 0; i < batches; ++i) {
       threads_.emplace_back([this] { Work(); });
     }
   }
@@ -102,7 +105,8 @@ class DeviceEngine final : public Engine {
     std::vector<DigestState> before;
     before.reserve(batch.messages.size());
     for (const Message& message : batch.messages) before.push_back(*message.state);
-    if (stopped_ || !RunOnDevice(device_batch, batch, before)) {
+    // What was under way when the device was found wrong is not handed out either.
+    if (stopped_ || !RunOnDevice(device_batch, batch, before) || stopped_) {
       for (size_t i = 0; i < before.size(); ++i) *batch.messages[i].state = before[i];
       return cpu_->Submit(batch, std::move(done));
     }

@@ -20,7 +20,7 @@
 namespace holdfast::kernels::cuda {
 
 struct DeviceEngineOptions {
-  int batches = 3;                         // Under way at a time.
+  int batches = 0;                         // Under way at a time; 0: by the cores, 3 to 8.
   size_t batch_bytes = size_t{256} << 20;  // Of one of them on the device.
   uint64_t check_every = 1024;             // Messages.
   bool cpu_tails = true;  // False: all digests are the device's, however long it takes.

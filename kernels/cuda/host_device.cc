@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
 #include <numeric>
 #include <vector>
@@ -98,11 +99,25 @@ class HostDevice final : public Device {
   std::unique_ptr<Memory> AllocateHost(size_t bytes) override { return Allocate(bytes); }
   std::unique_ptr<Stream> NewStream() override { return std::make_unique<HostStream>(faults_); }
   size_t SortScratch(size_t count) override { return count; }
-  void Register(std::span<const uint8_t>) override {}
-  void Unregister(std::span<const uint8_t>) override {}
+  void Register(std::span<const uint8_t> memory) override {
+    std::lock_guard lock(mutex_);
+    registered_.push_back(memory);
+  }
+  void Unregister(std::span<const uint8_t> memory) override {
+    std::lock_guard lock(mutex_);
+    std::erase_if(registered_, [&](const auto& r) { return r.data() == memory.data(); });
+  }
+  bool Registered(std::span<const uint8_t> memory) const override {
+    std::lock_guard lock(mutex_);
+    return std::ranges::any_of(registered_, [&](const auto& r) {
+      return memory.data() >= r.data() && memory.data() + memory.size() <= r.data() + r.size();
+    });
+  }
 
  private:
   HostFaults* const faults_;
+  mutable std::mutex mutex_;
+  std::vector<std::span<const uint8_t>> registered_;
 };
 
 }  // namespace

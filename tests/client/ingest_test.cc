@@ -291,6 +291,34 @@ class DeviceLikeEngine : public kernels::Engine {
   std::optional<kernels::Chunk> first_;
 };
 
+// Says of every chunk but the first that it is the same as the first.
+class EqualisingEngine : public kernels::Engine {
+ public:
+  explicit EqualisingEngine(const kernels::EngineOptions& options)
+      : cpu_(kernels::MakePortableEngine(options)) {}
+  std::string_view name() const override { return "equalising"; }
+  void Submit(kernels::Batch& batch, std::function<void(kernels::Status)> done) override {
+    cpu_->Submit(batch, [](kernels::Status) {});
+    for (kernels::Message& message : batch.messages) {
+      message.from_device = true;
+      for (kernels::Chunk& chunk : message.chunks) chunk.first_same = 0;
+    }
+    done(kernels::Status::kOk);
+  }
+
+ private:
+  const std::unique_ptr<kernels::Engine> cpu_;
+};
+
+TEST(IngestTest, EqualChunksAreSeenToBeEqual) {
+  IngestRig rig({});
+  rig.UseEngine(std::make_unique<EqualisingEngine>(rig.vault().engine_options()));
+  MemorySource source;
+  for (int i = 0; i < 20; ++i) source.AddFile(std::to_string(i), NoiseBytes(i, 4000));
+  EXPECT_EQ(MustRun(rig, source).errors, 0u);
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(rig.Read(std::to_string(i)) == NoiseBytes(i, 4000));
+}
+
 TEST(IngestTest, DuplicatesThatADeviceClaimsAreStored) {
   IngestRig rig({});
   rig.UseEngine(std::make_unique<DeviceLikeEngine>(rig.vault().engine_options()));

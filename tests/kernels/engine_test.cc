@@ -9,6 +9,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_engine.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/device_engine.h"
 #include "kernels/cuda/host_device.h"
 #include "tests/kernels/testing.h"
@@ -28,7 +29,7 @@ struct Backend {
 class EngineTest : public ::testing::TestWithParam<Backend> {
  protected:
   void SetUp() override {
-    if (engine_ == nullptr) GTEST_SKIP() << "this CPU has no such instructions";
+    if (engine_ == nullptr) GTEST_SKIP() << "not on this machine";
   }
 
   const EngineOptions options_ = testing::TestOptions();
@@ -214,11 +215,21 @@ std::unique_ptr<Engine> Make(const EngineOptions& options) {
 
 // The device engine on the host's twin of a device, which does all digests itself, or as with a
 // real one leaves long messages to the CPU.
+std::unique_ptr<Engine> MakeOn(std::unique_ptr<cuda::Device> device, const EngineOptions& options,
+                               bool cpu_tails) {
+  if (device == nullptr) return nullptr;
+  return cuda::MakeDeviceEngine(
+      std::move(device), options, MakeCpuCode(BestPath(ThisCpu()), ThisCpu(), BestStreamCode()),
+      {.batches = 2, .check_every = 50, .cpu_tails = cpu_tails, .say = Unexpected});
+}
 template <bool cpu_tails>
 std::unique_ptr<Engine> MakeOnTwin(const EngineOptions& options) {
-  return cuda::MakeDeviceEngine(cuda::MakeHostDevice(), options,
-                                MakeCpuCode(BestPath(ThisCpu()), ThisCpu(), BestStreamCode()),
-                                {.check_every = 50, .cpu_tails = cpu_tails, .say = Unexpected});
+  return MakeOn(cuda::MakeHostDevice(), options, cpu_tails);
+}
+template <bool cpu_tails>
+std::unique_ptr<Engine> MakeOnCuda(const EngineOptions& options) {
+  std::string why_not;
+  return MakeOn(cuda::OpenCudaDevice(&why_not), options, cpu_tails);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -231,7 +242,8 @@ INSTANTIATE_TEST_SUITE_P(
                       Backend{"Avx512", Make<CpuPath::kAvx512, false, true>},
                       Backend{"Avx512Sha", Make<CpuPath::kAvx512, true, true>},
                       Backend{"DeviceTwin", MakeOnTwin<false>},
-                      Backend{"DeviceTwinTails", MakeOnTwin<true>}),
+                      Backend{"DeviceTwinTails", MakeOnTwin<true>},
+                      Backend{"Cuda", MakeOnCuda<false>}, Backend{"CudaTails", MakeOnCuda<true>}),
     [](const auto& info) { return info.param.name; });
 
 // A batch of whole objects, and what an engine makes of it.
@@ -282,7 +294,9 @@ TEST(AllPathsTest, AgreeOnTenThousandBatches) {
       engines.push_back(MakeCpuEngine(options, MakeCpuCode(path, features, BestStreamCode())));
     }
   }
-  engines.push_back(MakeOnTwin<false>(options));
+  // The twin is slow: every tenth batch will do.
+  const std::unique_ptr<Engine> twin = MakeOnTwin<false>(options);
+  const std::unique_ptr<Engine> cuda = MakeOnCuda<false>(options);
   const Bytes random = testing::RandomBytes(1 << 20, 8), paint = testing::Paint(1 << 20);
   for (uint64_t seed = 0; seed < 10000; ++seed) {
     std::mt19937_64 rng(seed);
@@ -299,13 +313,17 @@ TEST(AllPathsTest, AgreeOnTenThousandBatches) {
       message.digests = rng() % 4 == 0 ? uint32_t(rng() % 8) : uint32_t{kAllDigests};
     }
     const Outcome want = Submit(*engines[0], messages);
-    for (size_t e = 1; e < engines.size(); ++e) {
-      const Outcome got = Submit(*engines[e], messages);
+    std::vector<Engine*> others;
+    for (size_t e = 1; e < engines.size(); ++e) others.push_back(engines[e].get());
+    if (seed % 10 == 0) others.push_back(twin.get());
+    if (cuda != nullptr) others.push_back(cuda.get());
+    for (Engine* engine : others) {
+      const Outcome got = Submit(*engine, messages);
       for (size_t i = 0; i < messages.size(); ++i) {
-        ASSERT_TRUE(Same(got.messages[i], want.messages[i])) << engines[e]->name() << " " << seed;
+        ASSERT_TRUE(Same(got.messages[i], want.messages[i])) << engine->name() << " " << seed;
         ASSERT_TRUE(messages[i].last ||
                     SameState(got.states[i], want.states[i], messages[i].digests))
-            << engines[e]->name() << " " << seed;
+            << engine->name() << " " << seed;
       }
     }
   }

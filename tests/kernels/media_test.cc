@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_engine.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/device_engine.h"
 #include "kernels/cuda/host_device.h"
 #include "tests/kernels/testing.h"
@@ -60,9 +61,15 @@ TEST_F(MediaTest, EveryBackendAgreesUnderAnySlicing) {
       engines.push_back(MakeCpuEngine(options, MakeCpuCode(path, cpu, BestStreamCode())));
     }
   }
-  engines.push_back(cuda::MakeDeviceEngine(
-      cuda::MakeHostDevice(), options, MakeCpuCode(BestPath(cpu), cpu, BestStreamCode()),
-      {.cpu_tails = false, .say = [](const std::string& line) { ADD_FAILURE() << line; }}));
+  std::string why_not;
+  std::unique_ptr<cuda::Device> devices[] = {cuda::MakeHostDevice(),
+                                             cuda::OpenCudaDevice(&why_not)};
+  for (std::unique_ptr<cuda::Device>& device : devices) {
+    if (device == nullptr) continue;
+    engines.push_back(cuda::MakeDeviceEngine(
+        std::move(device), options, MakeCpuCode(BestPath(cpu), cpu, BestStreamCode()),
+        {.cpu_tails = false, .say = [](const std::string& line) { ADD_FAILURE() << line; }}));
+  }
   size_t chunks = 0;
   for (size_t e = 0; e < engines.size(); ++e) {
     for (uint64_t seed = 0; seed < 3; ++seed) {

@@ -6,6 +6,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_engine.h"
+#include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/device_engine.h"
 #include "kernels/cuda/host_device.h"
 #include "tests/kernels/testing.h"
@@ -51,9 +52,15 @@ std::vector<std::unique_ptr<Engine>> AllEngines(const EngineOptions& options) {
       engines.push_back(MakeCpuEngine(options, MakeCpuCode(path, cpu, *stream)));
     }
   }
-  engines.push_back(cuda::MakeDeviceEngine(
-      cuda::MakeHostDevice(), options, MakeCpuCode(BestPath(cpu), cpu, BestStreamCode()),
-      {.cpu_tails = false, .say = [](const std::string& line) { ADD_FAILURE() << line; }}));
+  std::string why_not;
+  std::unique_ptr<cuda::Device> devices[] = {cuda::MakeHostDevice(),
+                                             cuda::OpenCudaDevice(&why_not)};
+  for (std::unique_ptr<cuda::Device>& device : devices) {
+    if (device == nullptr) continue;
+    engines.push_back(cuda::MakeDeviceEngine(
+        std::move(device), options, MakeCpuCode(BestPath(cpu), cpu, BestStreamCode()),
+        {.cpu_tails = false, .say = [](const std::string& line) { ADD_FAILURE() << line; }}));
+  }
   return engines;
 }
 
