@@ -74,6 +74,7 @@ class Bench {
       Single(name, code);
       Engines(name, code);
     }
+    Table();
   }
 
  private:
@@ -182,6 +183,32 @@ class Bench {
         }
       });
       report_.Row(path, "cut scan", 4 * kMi / size, size, gbs);
+    }
+  }
+
+  // The host's fingerprint table, three quarters full; one thread.
+  void Table() {
+    for (size_t entries = 1'000'000; entries <= options_.most / 10; entries *= 10) {
+      const std::unique_ptr<FingerprintTable> table = MakeHostTable(entries / 3 * 4);
+      std::mt19937_64 rng(3);
+      std::vector<uint64_t> keys(entries);
+      for (uint64_t& key : keys) key = rng();
+      const double start = CpuSeconds();
+      table->Insert(keys);
+      const auto rate = [&](size_t count, double seconds) {
+        return static_cast<double>(count) / seconds / 1e6;
+      };
+      report_.Rate("host", "table insert", entries, rate(entries, CpuSeconds() - start));
+      std::vector<uint8_t> found(1'000'000);
+      for (const bool there : {true, false}) {
+        if (!there) {
+          for (size_t i = 0; i < found.size(); ++i) keys[i] = rng();
+        }
+        const double from = CpuSeconds();
+        table->Find(std::span(keys).first(found.size()), table->epoch(), found);
+        report_.Rate("host", there ? "table find, there" : "table find, not there", entries,
+                     rate(found.size(), CpuSeconds() - from));
+      }
     }
   }
 
