@@ -6,10 +6,7 @@
 #include <iterator>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu/cpu_engine.h"
-#include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/device_engine.h"
-#include "kernels/cuda/host_device.h"
+#include "tests/kernels/all_engines.h"
 #include "tests/kernels/testing.h"
 
 namespace holdfast::kernels {
@@ -22,8 +19,8 @@ class MediaTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     if (std::system("ffmpeg -version >/dev/null 2>&1") != 0) return;
-    char folder[] = "/tmp/holdfast-media.XXXXXX";
-    if (mkdtemp(folder) == nullptr) return;
+    std::string folder = ::testing::TempDir() + "holdfast-media.XXXXXX";
+    if (mkdtemp(folder.data()) == nullptr) return;
     const std::string command =
         std::string("cd ") + folder +
         " && ffmpeg -v error -f lavfi -i testsrc2=size=1280x720:rate=25:duration=1"
@@ -54,22 +51,7 @@ class MediaTest : public ::testing::Test {
 TEST_F(MediaTest, EveryBackendAgreesUnderAnySlicing) {
   ASSERT_GE(files().size(), 5u);
   const EngineOptions options = testing::TestOptions();
-  std::vector<std::unique_ptr<Engine>> engines;
-  const CpuFeatures cpu = ThisCpu();
-  for (const CpuPath path : {CpuPath::kPortable, CpuPath::kAvx2, CpuPath::kAvx512}) {
-    if (HasPath(cpu, path)) {
-      engines.push_back(MakeCpuEngine(options, MakeCpuCode(path, cpu, BestStreamCode())));
-    }
-  }
-  std::string why_not;
-  std::unique_ptr<cuda::Device> devices[] = {cuda::MakeHostDevice(),
-                                             cuda::OpenCudaDevice(&why_not)};
-  for (std::unique_ptr<cuda::Device>& device : devices) {
-    if (device == nullptr) continue;
-    engines.push_back(cuda::MakeDeviceEngine(
-        std::move(device), options, MakeCpuCode(BestPath(cpu), cpu, BestStreamCode()),
-        {.cpu_tails = false, .say = [](const std::string& line) { ADD_FAILURE() << line; }}));
-  }
+  const std::vector<std::unique_ptr<Engine>> engines = testing::AllEngines(options);
   size_t chunks = 0;
   for (size_t e = 0; e < engines.size(); ++e) {
     for (uint64_t seed = 0; seed < 3; ++seed) {

@@ -5,10 +5,7 @@
 #include <map>
 
 #include "gtest/gtest.h"
-#include "kernels/cpu/cpu_engine.h"
-#include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/device_engine.h"
-#include "kernels/cuda/host_device.h"
+#include "tests/kernels/all_engines.h"
 #include "tests/kernels/testing.h"
 
 namespace holdfast::kernels {
@@ -43,27 +40,6 @@ std::vector<Vector> ReadVectors(const std::string& name) {
   return vectors;
 }
 
-std::vector<std::unique_ptr<Engine>> AllEngines(const EngineOptions& options) {
-  std::vector<std::unique_ptr<Engine>> engines;
-  const CpuFeatures cpu = ThisCpu();
-  for (const CpuPath path : {CpuPath::kPortable, CpuPath::kAvx2, CpuPath::kAvx512}) {
-    if (!HasPath(cpu, path)) continue;
-    for (const StreamCode* stream : {&BestStreamCode(), &CoreStreamCode()}) {
-      engines.push_back(MakeCpuEngine(options, MakeCpuCode(path, cpu, *stream)));
-    }
-  }
-  std::string why_not;
-  std::unique_ptr<cuda::Device> devices[] = {cuda::MakeHostDevice(),
-                                             cuda::OpenCudaDevice(&why_not)};
-  for (std::unique_ptr<cuda::Device>& device : devices) {
-    if (device == nullptr) continue;
-    engines.push_back(cuda::MakeDeviceEngine(
-        std::move(device), options, MakeCpuCode(BestPath(cpu), cpu, BestStreamCode()),
-        {.cpu_tails = false, .say = [](const std::string& line) { ADD_FAILURE() << line; }}));
-  }
-  return engines;
-}
-
 struct File {
   const char* name;
   const char* path;
@@ -79,7 +55,7 @@ TEST_P(CavpTest, EveryEngineGivesTheAnswers) {
   const std::vector<Vector> vectors = ReadVectors(GetParam().path);
   ASSERT_GE(vectors.size(), GetParam().least);
   const EngineOptions options = testing::TestOptions();
-  for (const std::unique_ptr<Engine>& engine : AllEngines(options)) {
+  for (const std::unique_ptr<Engine>& engine : testing::AllEngines(options)) {
     SCOPED_TRACE(engine->name());
     std::vector<testing::Object> all;
     for (const Vector& vector : vectors) {
