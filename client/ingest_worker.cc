@@ -7,7 +7,7 @@
 namespace holdfast {
 namespace {
 
-constexpr size_t kMaxMessages = 4096;  // In a slab: bounds what is open with many tiny files.
+constexpr size_t kMaxMessages = 512;  // In a slab: enough to fill the lanes; more only touches more memory.
 constexpr size_t kMessageAlign = 64;
 constexpr size_t kMaxStreams = 16;
 

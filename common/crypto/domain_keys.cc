@@ -111,24 +111,24 @@ uint64_t SealedChunkLength(uint64_t payload_length) {
 
 // The payload goes from where it lies straight into the output, encrypted; header and padding are
 // pieces of the same stream.
-Buffer SealChunk(const Hash256& h, const RecordId& id, Codec codec, Bytes payload) {
+void SealChunk(const Hash256& h, const RecordId& id, Codec codec, Bytes payload, MutableBytes out) {
+  assert(out.size() == SealedChunkLength(payload.size()));
   const AeadNonce nonce = ChunkNonce(h, codec, payload);
   std::array<uint8_t, kInnerHeader> header;
   header[0] = static_cast<uint8_t>(codec);
   PutLe64(payload.size(), header.data() + 1);
 
-  Buffer out(SealedChunkLength(payload.size()));
   std::copy(nonce.begin(), nonce.end(), out.begin());
-  MutableBytes rest = MutableBytes(out).subspan(kAeadNonceSize);
+  MutableBytes rest = out.subspan(kAeadNonceSize);
   AeadEncryptor encryptor(ChunkKey(h), nonce, ChunkAad(id));
   encryptor.Update(header, rest.data());
   rest = rest.subspan(header.size());
   encryptor.Update(payload, rest.data());
   rest = rest.subspan(payload.size());
   const MutableBytes padding = rest.first(rest.size() - kAeadTagSize);
+  std::fill(padding.begin(), padding.end(), 0);
   encryptor.Update(padding, padding.data());
   encryptor.Tag(rest.last<kAeadTagSize>());
-  return out;
 }
 
 StatusOr<OpenedChunk> OpenChunk(const Hash256& h, const RecordId& id, Bytes stored) {

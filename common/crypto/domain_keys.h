@@ -43,8 +43,8 @@ RecordId ChunkIdOf(const Hash256& h);
 enum class Codec : uint8_t { kRaw = 0, kZstd = 1 };  // kZstd: libzstd 1.5, level 1 (format).
 
 // `payload` is the plaintext (kRaw) or its compressed form (kZstd); `length` the payload's.
-// AAD = suite ‖ id.
-Buffer SealChunk(const Hash256& h, const RecordId& id, Codec codec, Bytes payload);
+// AAD = suite ‖ id. Fills `out`, SealedChunkLength(payload.size()) bytes.
+void SealChunk(const Hash256& h, const RecordId& id, Codec codec, Bytes payload, MutableBytes out);
 
 // Move it, never copy it: the view would still lie in the original's storage.
 struct OpenedChunk {

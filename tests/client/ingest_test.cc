@@ -7,6 +7,7 @@
 #include "common/format/segment_format.h"
 #include "common/rpc/methods.h"
 #include "tests/client/ingest_testing.h"
+#include "tests/common/crypto/sealed.h"
 
 namespace holdfast::testing {
 namespace {
@@ -558,7 +559,7 @@ class DisputeTest : public ::testing::Test {
     return MustRun(rig_, source);
   }
   // Another encoding of the same content, as another release might seal it.
-  Buffer OtherEncoding() { return SealChunk(h_, id_, Codec::kRaw, AsBytes(content_)); }
+  Buffer OtherEncoding() { return testing::Sealed(h_, id_, Codec::kRaw, AsBytes(content_)); }
   void ExpectBoth(const std::string& frame) {
     EXPECT_TRUE(FrameOn(rig_, 0, id_) == frame);
     EXPECT_TRUE(FrameOn(rig_, 1, id_) == frame);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/client/reader_testing.h"
+#include "tests/common/crypto/sealed.h"
 
 namespace holdfast {
 namespace {
@@ -150,7 +151,7 @@ TEST(ReaderTest, APoisonedChunkThatOpensIsRefused) {
   const RecordId id = t.RecordsOf("case", "a")[0];
   StatusOr<Vault::OpenedObject> object = t.vault().OpenObject(*t.vault().Lookup("case", "a"));
   const Hash256 h = object->sealed.chunks[0].h;
-  t.node(0).records[id] = SealChunk(h, id, Codec::kRaw, AsBytes("genuinE"));
+  t.node(0).records[id] = testing::Sealed(h, id, Codec::kRaw, AsBytes("genuinE"));
   const Status status = Read(t, "a").status();
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
   EXPECT_THAT(Message(status), HasSubstr("other content"));

@@ -7,6 +7,7 @@
 
 #include "client/object_keys.h"
 #include "common/rpc/methods.h"
+#include "tests/common/crypto/sealed.h"
 
 namespace holdfast::testing {
 namespace {
@@ -256,7 +257,7 @@ ClearManifest TestVault::Store(const TestObject& object, const SessionKey& sessi
     }
     const Hash256 h = keys.ChunkSecret(chunk.sha256, chunk.length, chunk.poly1305);
     const RecordId id = ChunkIdOf(h);
-    Buffer stored = SealChunk(h, id, object.codec, payload);
+    Buffer stored = Sealed(h, id, object.codec, payload);
     clear.chunks.push_back({id, static_cast<uint32_t>(stored.size())});
     infos.push_back({h, chunk.length});
     Put(id, std::move(stored));

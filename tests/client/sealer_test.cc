@@ -6,6 +6,7 @@
 #include "client/slab_pool.h"
 #include "kernels/engine.h"
 #include "tests/client/ingest_testing.h"
+#include "tests/common/crypto/sealed.h"
 
 namespace holdfast::testing {
 namespace {
@@ -79,9 +80,9 @@ TEST_F(SealerTest, CheckRefusesDamageAndOtherContent) {
   const std::string content = TextBytes(1, 30'000), other = TextBytes(2, 30'000);
   const ChunkIdentity chunk = Identify(AsBytes(content));
   // Sealed under the right keys, but with other content: whoever did that knew h.
-  const Buffer wrong = SealChunk(chunk.h, chunk.id, Codec::kRaw, AsBytes(other));
+  const Buffer wrong = Sealed(chunk.h, chunk.id, Codec::kRaw, AsBytes(other));
   EXPECT_TRUE(absl::IsDataLoss(sealer_.Check(chunk, wrong)));
-  Buffer right = SealChunk(chunk.h, chunk.id, Codec::kRaw, AsBytes(content));
+  Buffer right = Sealed(chunk.h, chunk.id, Codec::kRaw, AsBytes(content));
   EXPECT_TRUE(sealer_.Check(chunk, right).ok());
   right[20] ^= 1;
   EXPECT_TRUE(absl::IsDataLoss(sealer_.Check(chunk, right)));

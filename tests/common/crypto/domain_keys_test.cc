@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/common/crypto/sealed.h"
 #include "tests/common/format/golden.h"
 
 namespace holdfast {
@@ -14,6 +15,7 @@ namespace {
 using nlohmann::json;
 using testing::CountingArray;
 using testing::Hex;
+using testing::Sealed;
 
 // What tests/golden/independent.py computed in Python.
 json Independent() {
@@ -57,16 +59,16 @@ TEST(ChunkIdentity, AgreesWithPython) {
 
 TEST(ChunkIdentity, SealedChunkAgreesWithPython) {
   Fixture f;
-  EXPECT_EQ(ToHex(SealChunk(f.h, f.id, Codec::kRaw, f.content)), f.Text("sealed_raw"));
-  EXPECT_EQ(ToHex(SealChunk(f.h, f.id, Codec::kZstd, f.compressed)), f.Text("sealed_zstd"));
+  EXPECT_EQ(ToHex(Sealed(f.h, f.id, Codec::kRaw, f.content)), f.Text("sealed_raw"));
+  EXPECT_EQ(ToHex(Sealed(f.h, f.id, Codec::kZstd, f.compressed)), f.Text("sealed_zstd"));
   EXPECT_EQ(f.Text("sealed_raw").substr(0, 24), f.Text("nonce_raw"));
   EXPECT_EQ(f.Text("sealed_zstd").substr(0, 24), f.Text("nonce_zstd"));
 }
 
 TEST(SealedChunk, Golden) {
   Fixture f;
-  testing::Golden("chunk-raw", SealChunk(f.h, f.id, Codec::kRaw, f.content));
-  testing::Golden("chunk-zstd", SealChunk(f.h, f.id, Codec::kZstd, f.compressed));
+  testing::Golden("chunk-raw", Sealed(f.h, f.id, Codec::kRaw, f.content));
+  testing::Golden("chunk-zstd", Sealed(f.h, f.id, Codec::kZstd, f.compressed));
 }
 
 TEST(SealedChunk, OpensToItsPayload) {
@@ -74,7 +76,7 @@ TEST(SealedChunk, OpensToItsPayload) {
   // Around the piece that sealing works in, and around steps of the padding.
   for (size_t size : {0, 1, 54, 55, 56, 8191, 49142, 49143, 49144, 98295, 98296, 300'000}) {
     const Buffer payload(size, 0x42);
-    const Buffer sealed = SealChunk(f.h, f.id, Codec::kRaw, payload);
+    const Buffer sealed = Sealed(f.h, f.id, Codec::kRaw, payload);
     EXPECT_EQ(sealed.size(), SealedChunkLength(size));
     const auto opened = OpenChunk(f.h, f.id, sealed);
     ASSERT_TRUE(opened.ok()) << opened.status();
@@ -127,7 +129,7 @@ TEST(SealedChunk, MalformedInsideIsRefused) {
 TEST(SealedChunk, NoncesDifferByCodecAndByCompressedBytes) {
   Fixture f;
   const auto nonce = [&](Codec codec, std::string_view payload) {
-    return ToHex(Bytes(SealChunk(f.h, f.id, codec, AsBytes(payload))).first(12));
+    return ToHex(Bytes(Sealed(f.h, f.id, codec, AsBytes(payload))).first(12));
   };
   EXPECT_EQ(nonce(Codec::kRaw, "a"), nonce(Codec::kRaw, "a"));
   EXPECT_NE(nonce(Codec::kRaw, "a"), nonce(Codec::kZstd, "a"));
@@ -151,7 +153,7 @@ TEST(SealedChunk, PaddingHidesSizesAndStaysSmall) {
 // export or a hash list; without the content there is no x, and without x no key.
 TEST(Adversary, DigestAndDedupKeyDoNotOpenTheChunk) {
   Fixture f;
-  const Buffer sealed = SealChunk(f.h, f.id, Codec::kRaw, f.content);
+  const Buffer sealed = Sealed(f.h, f.id, Codec::kRaw, f.content);
   const uint64_t length = f.content.size();
   const DomainKeys known(CountingArray<32>(0));
   std::vector<Hash256> guesses = {
