@@ -11,49 +11,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/deadline.h"
-#include "common/rpc/transport.h"
+#include "common/rpc/attachment.h"
 
 namespace holdfast {
 namespace {
-
-// A service under an address. Outlives Detach while requests to it are still queued.
-class Attachment {
- public:
-  Attachment(Service& service, Loop& loop) : service_(service), loop_(loop) {}
-
-  Loop& loop() { return loop_; }
-
-  // On the loop. False when the service is gone.
-  bool Handle(RpcMessage request, ReplyFn reply) {
-    {
-      std::lock_guard lock(mutex_);
-      if (detached_) return false;
-      running_in_ = std::this_thread::get_id();
-    }
-    service_.Handle(std::move(request), std::move(reply));
-    std::lock_guard lock(mutex_);
-    running_in_ = {};
-    idle_.notify_all();
-    return true;
-  }
-
-  void Detach() {
-    std::unique_lock lock(mutex_);
-    detached_ = true;
-    // A service that detaches itself would wait for its own return.
-    idle_.wait(lock, [&] {
-      return running_in_ == std::thread::id() || running_in_ == std::this_thread::get_id();
-    });
-  }
-
- private:
-  Service& service_;
-  Loop& loop_;
-  std::mutex mutex_;
-  std::condition_variable idle_;
-  std::thread::id running_in_;
-  bool detached_ = false;
-};
 
 struct PendingCall;
 using Deadlines = std::multimap<int64_t, std::shared_ptr<PendingCall>>;

@@ -33,4 +33,10 @@ enum Method : uint16_t {
   kFindSame = 77,
 };
 
+// Whether requests or replies carry records: they travel apart from the rest.
+constexpr bool IsBulk(uint16_t method) {
+  return method == kNodePut || method == kNodeGet || method == kNodeListCommits ||
+         method == kPutPart || method == kGetPart;
+}
+
 }  // namespace holdfast::rpc

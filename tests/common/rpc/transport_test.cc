@@ -1,4 +1,5 @@
-// One suite for the in-process and the simulated transport, and what each alone promises.
+// One suite for the in-process, the simulated and the ZeroMQ transport, and what the first two
+// alone promise.
 #include "common/rpc/transport.h"
 
 #include <gmock/gmock.h>
@@ -8,6 +9,8 @@
 #include <map>
 #include <set>
 #include <thread>
+
+#include "common/rpc/zmq/zmq_transport.h"
 
 namespace holdfast {
 namespace {
@@ -50,6 +53,30 @@ struct InProcess {
   Echo echo{service_loop};
   std::unique_ptr<Transport> transport = NewInProcessTransport();
   static constexpr int64_t kShort = 20 * kMilli;
+  static constexpr bool kSharesMemory = true;
+};
+
+// A process that calls itself, over TCP with CURVE.
+struct OverZmq {
+  static std::unique_ptr<Transport> New() {
+    ZmqOptions options;
+    options.keys = NewCurveKeyPair();
+    options.listen = "tcp://127.0.0.1:0";
+    options.admit = [](const CurvePublicKey&) { return true; };
+    options.authorise = [](const CurvePublicKey&, const std::string&, uint16_t) {
+      return Status();
+    };
+    std::unique_ptr<ZmqTransport> transport = ZmqTransport::Open(options).value();
+    transport->Route("echo", transport->endpoint(), options.keys.public_key);
+    return transport;
+  }
+
+  std::unique_ptr<Loop> loop = NewThreadLoop("service");
+  Loop& service_loop = *loop;
+  Echo echo{service_loop};
+  std::unique_ptr<Transport> transport = New();
+  static constexpr int64_t kShort = 500 * kMilli;
+  static constexpr bool kSharesMemory = false;
 };
 
 struct Simulated {
@@ -60,6 +87,7 @@ struct Simulated {
   Echo echo{service_loop};
   std::unique_ptr<Transport> transport = NewSimTransport(loop, rng, {});
   static constexpr int64_t kShort = 20 * kMilli;
+  static constexpr bool kSharesMemory = true;
 };
 
 RpcMessage Request(uint16_t method, std::string head) {
@@ -81,7 +109,7 @@ class TransportConformance : public testing::Test {
 
   T w;
 };
-using Twins = testing::Types<InProcess, Simulated>;
+using Twins = testing::Types<InProcess, OverZmq, Simulated>;
 TYPED_TEST_SUITE(TransportConformance, Twins, );
 
 TYPED_TEST(TransportConformance, ReplyCarriesHeadAndFrames) {
@@ -96,7 +124,10 @@ TYPED_TEST(TransportConformance, ReplyCarriesHeadAndFrames) {
   EXPECT_EQ(reply->method, 1);
   EXPECT_EQ(reply->head, "head");
   ASSERT_EQ(reply->frames.size(), 2u);
-  EXPECT_EQ(reply->frames[0].view.data(), bytes) << "frames are not copied";
+  const bool same = reply->frames[0].view.data() == bytes;
+  EXPECT_EQ(same, TypeParam::kSharesMemory);
+  EXPECT_EQ(reply->frames[0].view.size(), 100'000u);
+  EXPECT_EQ(reply->frames[0].view.back(), 7);
   EXPECT_TRUE(reply->frames[1].view.empty());
 }
 

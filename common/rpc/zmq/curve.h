@@ -1,0 +1,24 @@
+// CURVE keys (curve25519, RFC 7748; CurveZMQ, ZeroMQ RFC 26): who is at the other end of a socket.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+
+namespace holdfast {
+
+// A principal's public key, which is also its name.
+using CurvePublicKey = FixedId<struct CurvePublicKeyTag, 32>;
+
+struct CurveKeyPair {
+  CurvePublicKey public_key;
+  std::array<uint8_t, 32> secret_key{};
+};
+
+CurveKeyPair NewCurveKeyPair();
+// kInvalidArgument when the two do not belong together.
+Status CheckCurveKeyPair(const CurveKeyPair& keys);
+
+}  // namespace holdfast
