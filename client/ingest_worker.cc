@@ -7,7 +7,8 @@
 namespace holdfast {
 namespace {
 
-constexpr size_t kMaxMessages = 512;  // In a slab: enough to fill the lanes; more only touches more memory.
+constexpr size_t kMaxMessages =
+    512;  // In a slab: enough to fill the lanes; more only touches more memory.
 constexpr size_t kMessageAlign = 64;
 constexpr size_t kMaxStreams = 16;
 
@@ -88,7 +89,7 @@ void IngestWorker::TakeStreams() {
   while (streams_.size() < plan_.max_streams && streams_.size() * workers_ <= ctx_.open_streams) {
     std::optional<SourceEntry> entry = feed_.TakeLong();
     if (!entry) return;
-    std::unique_ptr<Stream> stream = Open(*std::move(entry));
+    std::unique_ptr<Stream> stream = Open(*std::move(entry), &Source::Open);
     if (stream == nullptr) continue;
     stream->object->entry.parent.reset();
     ++ctx_.open_streams;
@@ -138,26 +139,37 @@ bool IngestWorker::AddEntry(Slab& slab, SourceEntry& entry) {
 
 bool IngestWorker::AddShortFile(Slab& slab, SourceEntry& entry) {
   if (entry.stamp.size >= slab.room()) return false;
-  std::unique_ptr<Stream> stream = Open(std::move(entry));
+  std::unique_ptr<Stream> stream = Open(std::move(entry), &Source::OpenAsListed);
   if (stream == nullptr) return true;
-  // It may have grown since the walk.
-  const uint64_t size = stream->object->entry.stamp.size;
-  if (size > plan_.long_bytes) {
-    feed_.PutLong(Unopen(std::move(stream)));
-    return true;
-  }
-  if (size >= slab.room()) {
-    entry = Unopen(std::move(stream));
-    return false;
+  Status read;
+  for (bool again = false; read.ok(); again = true) {
+    // It may have grown since the walk.
+    const uint64_t size = stream->object->entry.stamp.size;
+    if (size > plan_.long_bytes) {
+      feed_.PutLong(Unopen(std::move(stream)));
+      return true;
+    }
+    if (size >= slab.room()) {
+      entry = Unopen(std::move(stream));
+      return false;
+    }
+    read = ReadSlice(slab, *stream, slab.room());
+    if (read.ok() || again) break;
+    read = OpenAgain(*stream);  // It may have changed before it was opened.
   }
   stream->object->entry.parent.reset();
-  const Status read = ReadSlice(slab, *stream, slab.room());
   if (read.ok()) {
     slab.short_files.push_back(std::move(stream));
   } else {
     Release(stream->object, read);
   }
   return true;
+}
+
+Status IngestWorker::OpenAgain(Stream& stream) {
+  ASSIGN_OR_RETURN(stream.file, source_.Open(stream.object->entry));
+  stream.offset = 0;
+  return absl::OkStatus();
 }
 
 void IngestWorker::StoreWithoutContent(SourceEntry entry) {
@@ -178,12 +190,12 @@ void IngestWorker::StoreWithoutContent(SourceEntry entry) {
   Release(object, maker_.Make(*object, kernels::Finish(state, ctx_.options.digests)));
 }
 
-std::unique_ptr<IngestWorker::Stream> IngestWorker::Open(SourceEntry entry) {
+std::unique_ptr<IngestWorker::Stream> IngestWorker::Open(SourceEntry entry, OpenMethod open) {
   ++ctx_.open_objects;
   auto stream = std::make_unique<Stream>();
   stream->object = new IngestObject;
   stream->object->entry = std::move(entry);
-  StatusOr<std::unique_ptr<SourceFile>> file = source_.Open(stream->object->entry);
+  StatusOr<std::unique_ptr<SourceFile>> file = (source_.*open)(stream->object->entry);
   if (!file.ok()) {
     Release(stream->object, file.status());
     return nullptr;
@@ -213,13 +225,13 @@ Status IngestWorker::ReadSlice(Slab& slab, Stream& stream, size_t slice) {
   ASSIGN_OR_RETURN(const size_t n, stream.file->ReadAt(stream.offset, {begin + carried, ask}));
   if (n > left || n < std::min<uint64_t>(ask, left)) return Changed();
   stream.offset += n;
-  ctx_.progress.bytes_read += n;
   const bool last = n == left;
   if (last) {
     ASSIGN_OR_RETURN(const FileStamp stamp, stream.file->Stamp());
     if (stamp != stream.object->entry.stamp) return Changed();
     stream.file.reset();
   }
+  ctx_.progress.bytes_read += n;
   kernels::Message& message = slab.batch.messages.emplace_back();
   message.data = {begin, carried + n};
   message.last = last;

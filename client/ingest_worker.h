@@ -76,7 +76,10 @@ class IngestWorker {
   bool AddShortFile(Slab& slab, SourceEntry& entry);
   void StoreWithoutContent(SourceEntry entry);
   // Opens the entry's file; null, and the error is reported, when that fails.
-  std::unique_ptr<Stream> Open(SourceEntry entry);
+  using OpenMethod = StatusOr<std::unique_ptr<SourceFile>> (Source::*)(SourceEntry&);
+  std::unique_ptr<Stream> Open(SourceEntry entry, OpenMethod open);
+  // Once more from its beginning, however the file is now.
+  Status OpenAgain(Stream& stream);
   // Undoes Open, for an entry whose turn comes later.
   SourceEntry Unopen(std::unique_ptr<Stream> stream);
   // Reads the stream's next bytes, at most `slice` with the carry, into a message of the slab.

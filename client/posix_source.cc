@@ -53,7 +53,7 @@ struct Directory {
 int64_t Nanos(const timespec& t) { return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec; }
 
 FileStamp StampOf(const struct stat& st) {
-  return {static_cast<uint64_t>(st.st_size), Nanos(st.st_mtim), Nanos(st.st_ctim)};
+  return {static_cast<uint64_t>(st.st_size), Nanos(st.st_mtim), Nanos(st.st_ctim), st.st_ino};
 }
 
 bool IsSparse(const struct stat& st) {
@@ -134,8 +134,7 @@ class XAttrReader {
 
 class PosixFile final : public SourceFile {
  public:
-  PosixFile(Fd fd, const struct stat& st)
-      : fd_(std::move(fd)), size_(st.st_size), sparse_(IsSparse(st)) {}
+  PosixFile(Fd fd, uint64_t size, bool sparse) : fd_(std::move(fd)), size_(size), sparse_(sparse) {}
 
   StatusOr<size_t> ReadAt(uint64_t offset, MutableBytes out) override {
     size_t done = 0;
@@ -257,20 +256,20 @@ class PosixSource final : public Source {
   }
 
   StatusOr<std::unique_ptr<SourceFile>> Open(SourceEntry& entry) override {
-    // The basename of an entry is the last component of its name.
-    const char* name = entry.name.c_str() + entry.name.rfind('/') + 1;
-    Fd fd(OpenFile(*static_cast<const Directory*>(entry.parent.get()), name));
+    Fd fd(OpenFile(entry));
     if (!fd.ok()) return ErrnoStatus("open");
     struct stat st;
     if (::fstat(fd.get(), &st) != 0) return ErrnoStatus("stat");
     if (!S_ISREG(st.st_mode)) return absl::AbortedError("is no longer a regular file");
     entry.stamp = StampOf(st);
     SetAttributes(st, entry.attributes);
-    ASSIGN_OR_RETURN(entry.attributes.xattrs, XAttrReader(fd.get(), nullptr).Read());
-    if (uint64_t(st.st_size) >= kReadAheadBytes) {
-      ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
-    }
-    return std::make_unique<PosixFile>(std::move(fd), st);
+    return Opened(std::move(fd), entry);
+  }
+
+  StatusOr<std::unique_ptr<SourceFile>> OpenAsListed(SourceEntry& entry) override {
+    Fd fd(OpenFile(entry));
+    if (!fd.ok()) return ErrnoStatus("open");
+    return Opened(std::move(fd), entry);
   }
 
  private:
@@ -284,8 +283,18 @@ class PosixSource final : public Source {
     uint64_t left = 0;  // Names not seen yet.
   };
 
+  static StatusOr<std::unique_ptr<SourceFile>> Opened(Fd fd, SourceEntry& entry) {
+    ASSIGN_OR_RETURN(entry.attributes.xattrs, XAttrReader(fd.get(), nullptr).Read());
+    const uint64_t size = entry.stamp.size;
+    if (size >= kReadAheadBytes) ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+    return std::make_unique<PosixFile>(std::move(fd), size, entry.attributes.sparse);
+  }
+
   // Access times of evidence are left alone where the kernel lets us.
-  int OpenFile(const Directory& directory, const char* name) {
+  int OpenFile(const SourceEntry& entry) {
+    const auto& directory = *static_cast<const Directory*>(entry.parent.get());
+    // The basename of an entry is the last component of its name.
+    const char* name = entry.name.c_str() + entry.name.rfind('/') + 1;
     constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
     if (no_atime_.load(std::memory_order_relaxed)) {
       const int fd = ::openat(directory.fd.get(), name, kFlags | O_NOATIME);

@@ -17,6 +17,7 @@ struct FileStamp {
   uint64_t size = 0;
   int64_t mtime_nanos = 0;
   int64_t ctime_nanos = 0;
+  uint64_t inode = 0;
   bool operator==(const FileStamp&) const = default;
 };
 
@@ -48,6 +49,11 @@ class Source {
   virtual std::optional<SourceEntry> Next() = 0;
   // Opens a file entry and reads its xattrs into entry.attributes. Thread-safe.
   virtual StatusOr<std::unique_ptr<SourceFile>> Open(SourceEntry& entry) = 0;
+  // The same, with stamp and attributes left as they were listed, which saves asking for them: when
+  // the file's Stamp() is another one after it was read, they were not right, or are no more.
+  virtual StatusOr<std::unique_ptr<SourceFile>> OpenAsListed(SourceEntry& entry) {
+    return Open(entry);
+  }
 };
 
 // Names as `cp -r` gives them: each path's last component leads, "DIR/." does not. Symbolic links

@@ -225,6 +225,29 @@ TEST(IngestTest, AFileThatChangesWhileItIsReadIsNotStored) {
   EXPECT_EQ(rig.Read("after"), "7");
 }
 
+// Changed between listing and reading, say: what counts is how it is then.
+TEST(IngestTest, AShortFileThatChangedOnceIsReadAgain) {
+  IngestRig rig({});
+  MemorySource source;
+  bool grown = false;
+  source.AddFile("grown", "333").after_read = [&](MemorySource::Item& item, uint64_t) {
+    if (std::exchange(grown, true)) return;
+    item.content = "4444";
+    item.entry.stamp.size = item.content.size();
+  };
+  bool huge = false;
+  source.AddFile("huge", "1").after_read = [&](MemorySource::Item& item, uint64_t) {
+    if (std::exchange(huge, true)) return;
+    item.content = NoiseBytes(3, 9'000'000);
+    item.entry.stamp.size = item.content.size();
+  };
+  const IngestSummary s = MustRun(rig, source);
+  EXPECT_EQ(s.files, 2u);
+  EXPECT_EQ(s.errors, 0u);
+  EXPECT_EQ(rig.Read("grown"), "4444");
+  EXPECT_TRUE(rig.Read("huge") == NoiseBytes(3, 9'000'000));
+}
+
 TEST(IngestTest, LongObjectsHaveTheirListsInParts) {
   IngestRig rig({});
   MemorySource source;

@@ -296,6 +296,23 @@ TEST_F(SourceTest, AttributesAndStamps) {
   EXPECT_FALSE((*file)->Stamp().value() == entry.stamp);
 }
 
+// What is opened as listed may have changed in between: the stamp tells, whatever changed.
+TEST_F(SourceTest, AFileOpenedAsListedTellsThatItChanged) {
+  Write("f", "12345");
+  SourceEntry entry = WalkOf(root_ + "/f")[0];
+  const FileStamp listed = entry.stamp;
+  EXPECT_TRUE((*source_->OpenAsListed(entry))->Stamp().value() == listed);
+  ::chmod((root_ + "/f").c_str(), 0600);
+  EXPECT_FALSE((*source_->OpenAsListed(entry))->Stamp().value() == listed) << "attributes are old";
+  EXPECT_TRUE(entry.stamp == listed);
+  EXPECT_TRUE((*source_->Open(entry))->Stamp().value() == entry.stamp);
+  EXPECT_EQ(entry.attributes.mode, 0600u);
+  // Another file under its name, of the same size.
+  Write("g", "54321");
+  ASSERT_EQ(::rename((root_ + "/g").c_str(), (root_ + "/f").c_str()), 0);
+  EXPECT_FALSE((*source_->OpenAsListed(entry))->Stamp().value() == entry.stamp);
+}
+
 TEST_F(SourceTest, LongExtendedAttributesOfFilesAndDirectories) {
   MakeDir("d");
   const std::string value(3000, 'v');
