@@ -37,32 +37,50 @@ RecordPut CommitLog::MakePut(const Outgoing& outgoing) const {
   return put;
 }
 
+// The record that `row` stands for, from the rows of the catalogue that it brought there.
+StatusOr<CommitLog::Outgoing> CommitLog::MakeAgain(const OutboxRow& row) {
+  CommitRecord record;
+  record.generation = row.generation;
+  record.number = head_.number;
+  record.previous = row.previous;
+  record.time_nanos = row.time_nanos;
+  record.epoch = row.epoch;
+  ASSIGN_OR_RETURN(auto values, catalogue_.kv().MultiGet(row.keys));
+  for (size_t i = 0; i < row.keys.size(); ++i) {
+    record.mutations.push_back({row.keys[i], std::move(values[i])});
+  }
+  Outgoing outgoing{record.number, record.generation, {}};
+  outgoing.record =
+      SharedBytes::Own(EncodeCommitRecord(options_.keys.commit, options_.vault, record, row.nonce));
+  if (Sha256(outgoing.record.view) != head_.hash) {
+    return absl::DataLossError(
+        absl::StrCat("commit ", record.number, " cannot be made again: ", kRebuildHint));
+  }
+  return outgoing;
+}
+
 Status CommitLog::LoadOutbox() {
-  Status error;
+  std::vector<std::pair<std::string, std::string>> rows;
   const std::string begin = OutboxKey(0);
   const std::string end(1, static_cast<char>(RowKind::kOutbox) + 1);
   RETURN_IF_ERROR(
       catalogue_.kv().Scan(begin, end, [&](std::string_view key, std::string_view value) {
-        Outgoing outgoing;
-        outgoing.record = SharedBytes::Own(Buffer(value.begin(), value.end()));
-        StatusOr<CommitRecord> record =
-            DecodeCommitRecord(options_.keys.commit, options_.vault, outgoing.record.view);
-        if (!record.ok()) {
-          error = Annotate(record.status(), "the catalogue's outbox");
-          return false;
-        }
-        outgoing.number = record->number;
-        outgoing.generation = record->generation;
-        if (outgoing.number > head_.number || OutboxKey(outgoing.number) != key) {
-          error = absl::DataLossError(absl::StrCat("the catalogue's outbox holds commit ",
-                                                   outgoing.number, ", its head is at ",
-                                                   head_.number, ": ", kRebuildHint));
-          return false;
-        }
-        outbox_.push_back(std::move(outgoing));
+        rows.emplace_back(key, value);
         return true;
       }));
-  return error;
+  for (const auto& [key, value] : rows) {
+    // The last commit has the only one: none is made before the one before is on W nodes, and each
+    // takes the row of that one away.
+    if (key != OutboxKey(head_.number)) {
+      return absl::DataLossError(absl::StrCat("the catalogue's outbox holds another commit than ",
+                                              head_.number, ", its last: ", kRebuildHint));
+    }
+    StatusOr<OutboxRow> row = DecodeOutboxRow(value);
+    if (!row.ok()) return Annotate(row.status(), "the catalogue's outbox");
+    ASSIGN_OR_RETURN(Outgoing outgoing, MakeAgain(*row));
+    outbox_.push_back(std::move(outgoing));
+  }
+  return absl::OkStatus();
 }
 
 // Two histories with the same numbers: the catalogue's last record must be the one on the nodes.
@@ -150,18 +168,20 @@ void CommitLog::Start() {
   if (!outbox_.empty()) RetryLater();
 }
 
-CommitLog::Outgoing CommitLog::EncodeNext(CommitRecord& record) {
-  record.generation = head_.generation;
+CommitLog::Outgoing CommitLog::EncodeNext(CommitRecord& record, OutboxRow& row) {
+  record.generation = row.generation = head_.generation;
   record.number = head_.number + 1;
-  record.previous = head_.hash;
-  record.epoch = head_.epoch;
-  AeadNonce nonce;
-  env_.rng.Fill(nonce);
-  Outgoing outgoing;
-  outgoing.number = record.number;
-  outgoing.generation = record.generation;
+  record.previous = row.previous = head_.hash;
+  record.epoch = row.epoch = head_.epoch;
+  row.time_nanos = record.time_nanos;
+  env_.rng.Fill(row.nonce);
+  for (const KvMutation& mutation : record.mutations) {
+    assert(mutation.value);
+    row.keys.push_back(mutation.key);
+  }
+  Outgoing outgoing{record.number, record.generation, {}};
   outgoing.record =
-      SharedBytes::Own(EncodeCommitRecord(options_.keys.commit, options_.vault, record, nonce));
+      SharedBytes::Own(EncodeCommitRecord(options_.keys.commit, options_.vault, record, row.nonce));
   return outgoing;
 }
 
@@ -171,13 +191,14 @@ Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
   CommitRecord record;
   record.time_nanos = plan.counters.last_commit_nanos;
   record.mutations = std::move(plan.mutations);
-  Outgoing outgoing = EncodeNext(record);
+  OutboxRow row;
+  Outgoing outgoing = EncodeNext(record, row);
   Head next = head_;
   next.number = outgoing.number;
   next.record_generation = outgoing.generation;
   next.hash = Sha256(outgoing.record.view);
   KvBatch batch = std::move(record.mutations);
-  batch.push_back({OutboxKey(outgoing.number), ToString(outgoing.record.view)});
+  batch.push_back({OutboxKey(outgoing.number), Encode(row)});
   batch.push_back({MetaKey(kHeadRow), EncodeHead(next)});
   if (delivered_row_ != 0) batch.push_back({OutboxKey(delivered_row_), std::nullopt});
   Status written = catalogue_.kv().Write(batch, /*sync=*/true);

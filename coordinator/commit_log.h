@@ -1,6 +1,6 @@
 // The numbered commit log and its outbox: rules C1, C2 and C3 of coordinator.h.
 //
-//   Append = one synced write {mutations, outbox row with the encoded record, head}
+//   Append = one synced write {mutations, outbox row (how to make the record of them), head}
 //          → the record on W nodes of its acting set → done
 //
 // Worst cases. Crash before the write is synced: nothing happened. Crash after it: the outbox row
@@ -77,8 +77,10 @@ class CommitLog {
   Status CheckLastRecord();
   Status SendOutboxAndWait();
   RecordPut MakePut(const Outgoing& outgoing) const;
-  // Fills in the record's place in the log; its time and mutations are given.
-  Outgoing EncodeNext(CommitRecord& record);
+  StatusOr<Outgoing> MakeAgain(const OutboxRow& row);
+  // Fills in the record's place in the log; its time and mutations are given. `row` can make it
+  // again.
+  Outgoing EncodeNext(CommitRecord& record, OutboxRow& row);
   void Sent(const Status& status);
   void RetryLater();
   void ProbeLater();

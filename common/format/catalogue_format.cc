@@ -257,6 +257,37 @@ StatusOr<SignatureRow> DecodeSignatureRow(std::string_view bytes) {
   return row;
 }
 
+std::string Encode(const OutboxRow& row) {
+  Buffer buffer = BeginRow();
+  Writer writer(buffer);
+  writer.U64(row.generation);
+  writer.Raw(row.previous);
+  writer.I64(row.time_nanos);
+  writer.U64(row.epoch);
+  writer.Raw(row.nonce);
+  writer.U32(static_cast<uint32_t>(row.keys.size()));
+  for (const std::string& key : row.keys) writer.Blob(key);
+  return Finish(buffer);
+}
+
+StatusOr<OutboxRow> DecodeOutboxRow(std::string_view bytes) {
+  constexpr std::string_view kWhat = "outbox row";
+  ASSIGN_OR_RETURN(Reader reader, OpenRow(bytes, kWhat));
+  OutboxRow row;
+  row.generation = reader.U64();
+  row.previous = ReadHash(reader);
+  row.time_nanos = reader.I64();
+  row.epoch = reader.U64();
+  const Bytes nonce = reader.Raw(row.nonce.size());
+  const uint32_t count = reader.U32();
+  if (!reader.ok() || count > reader.rest().size() / 4) return Malformed(kWhat);
+  std::copy(nonce.begin(), nonce.end(), row.nonce.begin());
+  row.keys.resize(count);
+  for (std::string& key : row.keys) key = reader.String();
+  if (!reader.done()) return Malformed(kWhat);
+  return row;
+}
+
 namespace {
 
 // What stands in clear at the front of a commit record and is bound into its seal.

@@ -24,7 +24,7 @@ enum class RowKind : char {
   kSession = 's',     // "s" ‖ session id → SessionRow
   kSealingKey = 'k',  // "k" ‖ sealing key id → SealingKeyRow
   kSignature = 'b',   // "b" ‖ be64 commit number → SignatureRow
-  kOutbox = 'x',      // "x" ‖ be64 commit number → encoded commit record not yet on W nodes
+  kOutbox = 'x',      // "x" ‖ be64 commit number → OutboxRow: not yet on W nodes
 };
 
 struct CollectionRow {
@@ -56,6 +56,17 @@ struct SignatureRow {
   std::vector<Hash256> leaves;
 };
 
+// What makes a commit record again, byte for byte, from the rows it brought, which no later commit
+// changes before it is on W nodes: so the catalogue's log does not carry them twice.
+struct OutboxRow {
+  uint64_t generation = 0;
+  Hash256 previous{};
+  int64_t time_nanos = 0;
+  uint64_t epoch = 0;
+  AeadNonce nonce{};
+  std::vector<std::string> keys;  // Of the mutations, in order; each has a value.
+};
+
 std::string CollectionKey(std::string_view name);
 std::string ObjectKey(uint64_t collection, std::string_view name, uint64_t version_number);
 // All versions of `name` lie in [ObjectNameBegin, ObjectNameEnd); newest first.
@@ -81,11 +92,13 @@ std::string Encode(const ObjectRow& row);
 std::string Encode(const SessionRow& row);
 std::string Encode(const SealingKeyRow& row);
 std::string Encode(const SignatureRow& row);
+std::string Encode(const OutboxRow& row);
 StatusOr<CollectionRow> DecodeCollectionRow(std::string_view bytes);
 StatusOr<ObjectRow> DecodeObjectRow(std::string_view bytes);
 StatusOr<SessionRow> DecodeSessionRow(std::string_view bytes);
 StatusOr<SealingKeyRow> DecodeSealingKeyRow(std::string_view bytes);
 StatusOr<SignatureRow> DecodeSignatureRow(std::string_view bytes);
+StatusOr<OutboxRow> DecodeOutboxRow(std::string_view bytes);
 
 struct CommitRecord {
   uint64_t generation = 0;

@@ -76,6 +76,23 @@ TEST(CrashTest, AfterTheRecordIsOnTheNodesItIsSentOnceMore) {
   EXPECT_EQ(Texts(vault.Fsck()), "");
 }
 
+// The outbox has the keys of a commit's rows: with one of those rows changed the record would be
+// another one than the catalogue's head says.
+TEST(CrashTest, ARecordThatCannotBeMadeAgainIsRefused) {
+  TestVault vault{{}};
+  vault.MustOpen();
+  ASSERT_TRUE(vault.Store("case", {{"a", "1"}}).ok());
+  const std::string key = CollectionKey("case");
+  std::string row = **vault.kv().Get(key);
+  row.back() ^= 1;
+  ASSERT_TRUE(vault.kv().Write({{key, row}}, /*sync=*/true).ok());
+  vault.Crash();
+  const Status status = vault.Open();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(Message(status), HasSubstr("commit 1 cannot be made again"));
+  EXPECT_THAT(Message(status), HasSubstr("--rebuild-catalogue"));
+}
+
 TEST(CrashTest, DeliveredOutboxRowGoesWhenIdle) {
   TestVault vault{{}};
   vault.MustOpen();

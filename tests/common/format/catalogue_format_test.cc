@@ -43,6 +43,14 @@ SignatureRow FixedSignature() {
           .signature = Hex("3045"),
           .leaves = {CountingArray<32>(0x30), CountingArray<32>(0x31)}};
 }
+OutboxRow FixedOutbox() {
+  return {.generation = 2,
+          .previous = CountingArray<32>(0x40),
+          .time_nanos = 1'700'000'000'003,
+          .epoch = 6,
+          .nonce = kNonce,
+          .keys = {"ccase", ObjectKey(7, "a", 1)}};
+}
 
 // What holds for every kind of row: the golden bytes decode to what encodes to them, every
 // truncation and an added byte are refused, another version is refused by name.
@@ -109,6 +117,16 @@ TEST(Rows, Signature) {
   EXPECT_EQ(row.certificate, FixedSignature().certificate);
   EXPECT_EQ(row.signature, FixedSignature().signature);
   EXPECT_EQ(row.leaves, FixedSignature().leaves);
+}
+
+TEST(Rows, Outbox) {
+  const auto row = CheckRow("row-outbox", "outbox row", FixedOutbox(), DecodeOutboxRow);
+  EXPECT_EQ(row.generation, 2u);
+  EXPECT_EQ(row.previous, FixedOutbox().previous);
+  EXPECT_EQ(row.time_nanos, FixedOutbox().time_nanos);
+  EXPECT_EQ(row.epoch, 6u);
+  EXPECT_EQ(row.nonce, kNonce);
+  EXPECT_EQ(row.keys, FixedOutbox().keys);
 }
 
 TEST(Keys, ObjectKeyGolden) {
