@@ -78,6 +78,33 @@ struct KeyExportArgs {
 };
 int RunKeyExport(const Globals& globals, const KeyExportArgs& args);
 
+// A cluster: cli/cluster.cc, and the daemons in cli/serve.h.
+struct ClusterInitArgs {
+  std::string dir;
+  std::string listen;
+  uint32_t replicas = 3;
+  std::string chunk_size = "512KiB";
+};
+int RunClusterInit(const Globals& globals, const ClusterInitArgs& args);
+
+struct ClusterJoinArgs {
+  std::string dir;
+  std::string listen;
+  std::string endpoint;  // Empty: as it listens.
+  double weight = 0;     // 0: the size of the disk in TiB.
+  std::string place = "site/rack/host";
+};
+int RunClusterJoin(const Globals& globals, const ClusterJoinArgs& args);
+
+struct NewPrincipalArgs {
+  std::string roles;
+  std::string name;
+  std::string out;
+};
+int RunNewPrincipal(const Globals& globals, const NewPrincipalArgs& args);
+int RunRevoke(const Globals& globals, const std::string& who);
+int RunListPrincipals(const Globals& globals);
+
 int RunCompletion(const CLI::App& app, const std::string& shell);
 
 }  // namespace holdfast::cli

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cli/remote.h"
 #include "common/base/text.h"
 
 namespace holdfast::cli {
@@ -43,7 +44,7 @@ StatusOr<std::string> ReadSecretLine(int fd, const std::string& prompt) {
 
 // Nodes that are away, and damage that recovery met at this open: said by whatever command comes
 // first, since a recovered log does not show it again.
-void WarnOfNodes(EmbeddedVault& vault) {
+void WarnOfNodes(OpenedVault& vault) {
   for (const auto& node : vault.nodes()) {
     if (node.open_status.ok()) continue;
     std::fprintf(stderr, "holdfast: warning: node %u is away: %s\n", node.number,
@@ -114,16 +115,14 @@ StatusOr<KeyFile> LoadKey(const Globals& globals) {
   return ReadKeyFile(PosixFs(), globals.key, passphrase);
 }
 
+bool IsEndpoint(const std::string& vault) { return vault.find("://") != std::string::npos; }
+
 bool FindVault(const Globals& globals, int* exit_code) {
   if (globals.vault.empty()) {
     *exit_code = Fail("which vault? give --vault DIR or set HOLDFAST_VAULT", kExitUsage);
     return false;
   }
-  if (globals.vault.find("://") != std::string::npos) {
-    *exit_code = Fail("this release opens vaults in a directory, not " + Printable(globals.vault),
-                      kExitUsage);
-    return false;
-  }
+  if (IsEndpoint(globals.vault)) return true;
   // Before the key is asked for.
   auto there = ReadVaultFile(PosixFs(), globals.vault);
   if (absl::IsNotFound(there.status()) && !EmbeddedVault::HasParts(globals.vault)) {
@@ -135,7 +134,7 @@ bool FindVault(const Globals& globals, int* exit_code) {
   return true;
 }
 
-std::unique_ptr<EmbeddedVault> OpenVault(const Globals& globals, int* exit_code) {
+std::unique_ptr<OpenedVault> OpenVault(const Globals& globals, int* exit_code) {
   if (!FindVault(globals, exit_code)) return nullptr;
   auto key = LoadKey(globals);
   if (!key.ok()) {
@@ -143,7 +142,12 @@ std::unique_ptr<EmbeddedVault> OpenVault(const Globals& globals, int* exit_code)
     return nullptr;
   }
   OpenError error;
-  auto vault = EmbeddedVault::Open(globals.vault, *std::move(key), &error);
+  std::unique_ptr<OpenedVault> vault;
+  if (IsEndpoint(globals.vault)) {
+    vault = RemoteVault::Open(globals.vault, *std::move(key), &error);
+  } else {
+    vault = EmbeddedVault::Open(globals.vault, *std::move(key), &error);
+  }
   if (!vault) {
     *exit_code = Fail(Message(error.status), error.exit_code);
     return nullptr;

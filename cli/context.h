@@ -33,9 +33,12 @@ StatusOr<KeyFile> LoadKey(const Globals& globals);
 // Whether the globals name a vault; prints why not and sets *exit_code otherwise.
 bool FindVault(const Globals& globals, int* exit_code);
 
+// Whether a vault is named by where its coordinator listens, and not by a directory.
+bool IsEndpoint(const std::string& vault);
+
 // Opens the vault named by the globals; prints why not, sets *exit_code and returns null otherwise.
 // Warns on stderr of nodes that are away and of damage that recovery found.
-std::unique_ptr<EmbeddedVault> OpenVault(const Globals& globals, int* exit_code);
+std::unique_ptr<OpenedVault> OpenVault(const Globals& globals, int* exit_code);
 
 // "COLLECTION/NAME": the part before the first slash, and the rest.
 struct ObjectPath {

@@ -4,8 +4,8 @@
 #include <filesystem>
 
 #include "cli/exit_code.h"
+#include "cli/kv_options.h"
 #include "common/base/text.h"
-#include "common/kv/rocks_kv.h"
 
 namespace holdfast::cli {
 namespace {
@@ -19,20 +19,6 @@ std::string CataloguePath(const std::string& dir) { return dir + "/catalogue"; }
 
 std::string NodePath(const std::string& dir, const VaultNode& node) {
   return node.path.starts_with('/') ? node.path : dir + "/" + node.path;
-}
-
-RocksKvOptions CatalogueKvOptions(const KeyFile& key) {
-  RocksKvOptions options;
-  options.wal = true;
-  options.encryption_key = DeriveCatalogueKeys(key.catalogue_key).rows;
-  return options;
-}
-
-RocksKvOptions IndexKvOptions() {
-  RocksKvOptions options;
-  options.wal = false;
-  options.bloom = true;
-  return options;
 }
 
 ClusterMap MapOf(const VaultFile& file) {
@@ -135,8 +121,10 @@ Status EmbeddedVault::Init(const InitOptions& options, const KeyFile& key) {
     // No disk alone holds the only map (RepairVaultFile).
     RETURN_IF_ERROR(WriteVaultFile(fs, NodePath(options.dir, file.nodes[i]), file));
   }
-  CoordinatorOptions coordinator{file.vault, file.domain, DeriveCatalogueKeys(key.catalogue_key),
-                                 MapOf(file), kMaxCommitWaitNanos};
+  const CoordinatorOptions coordinator{.vault = file.vault,
+                                       .domain = file.domain,
+                                       .keys = DeriveCatalogueKeys(key.catalogue_key),
+                                       .map = MapOf(file)};
   ASSIGN_OR_RETURN(auto catalogue,
                    OpenRocksKv(CataloguePath(options.dir), true, CatalogueKvOptions(key)));
   RETURN_IF_ERROR(Coordinator::Format(coordinator, *catalogue, SystemClock()));
@@ -145,8 +133,11 @@ Status EmbeddedVault::Init(const InitOptions& options, const KeyFile& key) {
 }
 
 CoordinatorOptions EmbeddedVault::coordinator_options(const KeyFile& key) const {
-  return {file_.vault, file_.domain, DeriveCatalogueKeys(key.catalogue_key), MapOf(file_),
-          kMaxCommitWaitNanos};
+  return {.vault = file_.vault,
+          .domain = file_.domain,
+          .keys = DeriveCatalogueKeys(key.catalogue_key),
+          .map = MapOf(file_),
+          .max_wait_nanos = kMaxCommitWaitNanos};
 }
 
 bool EmbeddedVault::Begin(const std::string& dir, const KeyFile& key, OpenError* error) {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "client/vault.h"
+#include "cli/opened_vault.h"
 #include "common/crypto/key_file.h"
 #include "common/format/vault_file.h"
 #include "common/io/fs.h"
@@ -27,13 +27,7 @@ struct InitOptions {
   uint32_t chunk_size = 512 * 1024;
 };
 
-// What stops a command before it starts, with the exit code it wants.
-struct OpenError {
-  Status status;
-  int exit_code = 0;
-};
-
-class EmbeddedVault {
+class EmbeddedVault : public OpenedVault {
  public:
   // Makes a vault; refuses a directory that holds one, and disks that are not empty.
   static Status Init(const InitOptions& options, const KeyFile& key);
@@ -50,21 +44,14 @@ class EmbeddedVault {
   // is good. kDataLoss: no copy.
   static StatusOr<std::string> RepairVaultFile(const std::string& dir, const KeyFile& key,
                                                const std::vector<std::string>& disks);
-  ~EmbeddedVault();
+  ~EmbeddedVault() override;
 
-  Vault& vault() { return *vault_; }
-  const VaultFile& file() const { return file_; }
-  // Nodes that could not be opened, with the reason; the vault works as far as the others allow.
-  struct NodeState {
-    uint32_t number = 0;
-    std::string path;
-    Status open_status;
-  };
-  const std::vector<NodeState>& nodes() const { return node_states_; }
-  // What the nodes' recovery found at this open.
-  std::vector<proto::Finding> RecoveryFindings() const;
-  // Clean shutdown; the destructor calls it when it was not called.
-  Status Close();
+  Vault& vault() override { return *vault_; }
+  uint32_t replicas() const override { return file_.replicas; }
+  uint32_t chunk_size() const override { return file_.chunk_size; }
+  const std::vector<NodeState>& nodes() const override { return node_states_; }
+  std::vector<proto::Finding> RecoveryFindings() const override;
+  Status Close() override;
 
  private:
   EmbeddedVault() = default;

@@ -21,7 +21,7 @@ std::string Hex(const std::optional<std::array<uint8_t, 16>>& digest) {
   return digest ? ToHex(*digest) : "-";
 }
 
-int ListCollections(EmbeddedVault& vault, const Globals& globals, const LsArgs& args) {
+int ListCollections(OpenedVault& vault, const Globals& globals, const LsArgs& args) {
   auto collections = vault.vault().ListCollections();
   if (!collections.ok()) return Fail(collections.status());
   for (const auto& entry : *collections) {
@@ -52,7 +52,7 @@ void DescribeContent(Json& json, const Vault::OpenedObject& object) {
   json["mtime"] = FormatTime(a.mtime_seconds, a.mtime_nanos);
 }
 
-Status PrintEntry(EmbeddedVault& vault, const ObjectInfo& info, const Globals& globals,
+Status PrintEntry(OpenedVault& vault, const ObjectInfo& info, const Globals& globals,
                   const LsArgs& args) {
   std::optional<Vault::OpenedObject> opened;
   if (args.long_format) {
@@ -88,7 +88,7 @@ Status PrintEntry(EmbeddedVault& vault, const ObjectInfo& info, const Globals& g
   return absl::OkStatus();
 }
 
-int ListObjects(EmbeddedVault& vault, const Globals& globals, const LsArgs& args) {
+int ListObjects(OpenedVault& vault, const Globals& globals, const LsArgs& args) {
   ObjectPath path = SplitPath(args.path);
   Vault::ListOptions options;
   options.prefix = path.name;
@@ -108,7 +108,7 @@ int ListObjects(EmbeddedVault& vault, const Globals& globals, const LsArgs& args
   }
 }
 
-StatusOr<Vault::OpenedObject> OpenByPath(EmbeddedVault& vault, const std::string& path) {
+StatusOr<Vault::OpenedObject> OpenByPath(OpenedVault& vault, const std::string& path) {
   ObjectPath split = SplitPath(path);
   if (split.name.empty()) {
     return absl::InvalidArgumentError(Printable(path) + ": give COLLECTION/NAME");

@@ -7,6 +7,7 @@
 
 #include "CLI/CLI.hpp"
 #include "cli/commands.h"
+#include "cli/serve.h"
 #include "common/base/text.h"
 
 namespace holdfast::cli {
@@ -37,11 +38,18 @@ struct Args {
   VerifyArgs verify;
   FsckArgs fsck;
   KeyExportArgs key_export;
+  ClusterInitArgs cluster_init;
+  ClusterJoinArgs cluster_join;
+  NewPrincipalArgs new_principal;
+  std::string revoke;
+  std::string config;
   std::string shell;
 };
 
 void AddGlobals(CLI::App& app, Globals& globals) {
-  app.add_option("--vault", globals.vault, "The vault's directory")->envname("HOLDFAST_VAULT");
+  app.add_option("--vault", globals.vault,
+                 "The vault's directory, or tcp://HOST:PORT of a cluster's coordinator")
+      ->envname("HOLDFAST_VAULT");
   app.add_option("--key", globals.key, "The key file")->envname("HOLDFAST_KEY");
   app.add_option("--passphrase-file", globals.passphrase_file,
                  "File whose first line is the key file's passphrase (else it is asked for)");
@@ -130,7 +138,9 @@ void AddCheckers(CLI::App& app, Args& args) {
                    "A disk of the vault, to put back a lost vault file from; may be repeated")
       ->type_name("DISK")
       ->allow_extra_args(false);
+}
 
+void AddKeys(CLI::App& app, Args& args) {
   CLI::App* key = app.add_subcommand("key", "Work with key files");
   key->require_subcommand(1);
   CLI::App* key_export = key->add_subcommand("export", "Make a key file that can do less");
@@ -141,9 +151,72 @@ void AddCheckers(CLI::App& app, Args& args) {
   key_export->add_option("--out-passphrase-file", args.key_export.out_passphrase_file,
                          "Wrap it under the first line of this file");
 
+  CLI::App* principal =
+      key->add_subcommand("new-principal", "Make a key file for somebody else to use a cluster");
+  principal
+      ->add_option("--roles", args.new_principal.roles,
+                   "What for, of ingest,reader,custodian,disposer,auditor,operator")
+      ->required();
+  principal->add_option("--name", args.new_principal.name, "Whose it is, for people")->required();
+  principal->add_option("--out", args.new_principal.out, "The new file")->required();
+  CLI::App* revoke = key->add_subcommand("revoke", "Refuse a principal of a cluster from now on");
+  revoke->add_option("NAME", args.revoke, "Its name, or its key as `key list` shows it")
+      ->required();
+  key->add_subcommand("list", "List the principals of a cluster");
+}
+
+void AddCluster(CLI::App& app, Args& args) {
+  CLI::App* cluster = app.add_subcommand("cluster", "Make a cluster of machines");
+  cluster->require_subcommand(1);
+  CLI::App* init = cluster->add_subcommand("init", "Make a coordinator, on the machine it runs on");
+  init->add_option("DIR", args.cluster_init.dir, "An empty or new directory")->required();
+  init->add_option("--listen", args.cluster_init.listen,
+                   "tcp://HOST:PORT, as the others reach it; the next port is used too")
+      ->required();
+  init->add_option("--replicas", args.cluster_init.replicas, "Copies of every chunk")
+      ->capture_default_str();
+  init->add_option("--chunk-size", args.cluster_init.chunk_size, "Average chunk, as in `init`")
+      ->capture_default_str();
+  init->footer("Makes the key file that --key names; it must not be there yet.");
+  CLI::App* join =
+      cluster->add_subcommand("join", "Make a storage node, on the machine it runs on");
+  join->add_option("DIR", args.cluster_join.dir, "An empty or new directory on the node's disk")
+      ->required();
+  join->add_option("--listen", args.cluster_join.listen,
+                   "tcp://HOST:PORT; the next port is used too")
+      ->required();
+  join->add_option("--endpoint", args.cluster_join.endpoint,
+                   "tcp://HOST:PORT as others reach it, where that differs");
+  join->add_option("--weight", args.cluster_join.weight,
+                   "Its share of the data (default: the disk's size in TiB)");
+  join->add_option("--place", args.cluster_join.place,
+                   "SITE/RACK/HOST: copies go to places that differ as early as they can")
+      ->capture_default_str();
+  join->footer("The key of --key must be one for operator; --vault says where the coordinator is.");
+
+  for (const char* what : {"coordinator", "node"}) {
+    CLI::App* daemon = app.add_subcommand(
+        what, std::string("Run the ") + what + " of a cluster that `cluster` made here");
+    daemon->require_subcommand(1);
+    CLI::App* serve = daemon->add_subcommand("serve", "Serve until SIGTERM");
+    serve->add_option("--config", args.config, std::string(what) + ".toml")->required();
+  }
+}
+
+void AddCompletion(CLI::App& app, Args& args) {
   CLI::App* completion = app.add_subcommand("completion", "Print a shell completion script");
   completion->add_option("SHELL", args.shell)->required()->check(CLI::IsMember({"bash", "zsh"}));
   completion->footer("source <(holdfast completion bash)");
+}
+
+int DispatchCluster(const CLI::App& app, const Args& args) {
+  const std::string verb = app.get_subcommands().front()->get_subcommands().front()->get_name();
+  if (verb == "export") return RunKeyExport(args.globals, args.key_export);
+  if (verb == "new-principal") return RunNewPrincipal(args.globals, args.new_principal);
+  if (verb == "revoke") return RunRevoke(args.globals, args.revoke);
+  if (verb == "list") return RunListPrincipals(args.globals);
+  if (verb == "init") return RunClusterInit(args.globals, args.cluster_init);
+  return RunClusterJoin(args.globals, args.cluster_join);
 }
 
 int Dispatch(const CLI::App& app, const Args& args) {
@@ -157,7 +230,9 @@ int Dispatch(const CLI::App& app, const Args& args) {
   if (verb == "verify") return RunVerify(args.globals, args.verify);
   if (verb == "status") return RunStatus(args.globals);
   if (verb == "fsck") return RunFsck(args.globals, args.fsck);
-  if (verb == "key") return RunKeyExport(args.globals, args.key_export);
+  if (verb == "key" || verb == "cluster") return DispatchCluster(app, args);
+  if (verb == "coordinator") return ServeCoordinator(args.config);
+  if (verb == "node") return ServeNode(args.config);
   return RunCompletion(app, args.shell);
 }
 
@@ -203,6 +278,9 @@ int Main(int argc, char** argv) {
   AddIngest(app, args);
   AddReaders(app, args);
   AddCheckers(app, args);
+  AddKeys(app, args);
+  AddCluster(app, args);
+  AddCompletion(app, args);
   try {
     Unmark(app);
     app.parse(MarkedArguments(argc, argv));

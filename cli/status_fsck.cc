@@ -11,7 +11,7 @@ namespace holdfast::cli {
 namespace {
 
 template <class Reply, class Request>
-StatusOr<Reply> Call(EmbeddedVault& vault, const std::string& address, uint16_t method,
+StatusOr<Reply> Call(OpenedVault& vault, const std::string& address, uint16_t method,
                      const Request& request) {
   ASSIGN_OR_RETURN(RpcMessage reply,
                    CallAndWait(vault.vault().transport(), address, MakeMessage(method, request)));
@@ -21,7 +21,7 @@ StatusOr<Reply> Call(EmbeddedVault& vault, const std::string& address, uint16_t 
 bool IsDamage(const proto::Finding& finding) { return finding.class_() != proto::Finding::NOTE; }
 
 struct NodeReport {
-  EmbeddedVault::NodeState state;
+  OpenedVault::NodeState state;
   StatusOr<proto::NodeStatusReply> reply = absl::UnknownError("");
   bool healthy() const {
     if (!reply.ok() || reply->quarantined() > 0) return false;
@@ -32,7 +32,7 @@ struct NodeReport {
   }
 };
 
-std::vector<NodeReport> AskNodes(EmbeddedVault& vault) {
+std::vector<NodeReport> AskNodes(OpenedVault& vault) {
   std::vector<NodeReport> reports;
   for (const auto& state : vault.nodes()) {
     NodeReport report{state};
@@ -88,9 +88,8 @@ void PrintNode(const NodeReport& node) {
   }
 }
 
-void PrintStatus(EmbeddedVault& vault, const proto::VaultStatusReply& status,
+void PrintStatus(OpenedVault& vault, const proto::VaultStatusReply& status,
                  const std::vector<NodeReport>& nodes, bool ok) {
-  const VaultFile& file = vault.file();
   std::printf("%s\n", ok ? "Everything that was acknowledged is where it belongs."
                          : "NOT EVERYTHING IS WELL: see below, then run `holdfast verify`.");
   std::printf("  %s (%s) in %s, %s\n", Counted(status.objects(), "object", "objects").c_str(),
@@ -98,10 +97,10 @@ void PrintStatus(EmbeddedVault& vault, const proto::VaultStatusReply& status,
               Counted(status.collections(), "collection", "collections").c_str(),
               Counted(status.commits(), "commit", "commits").c_str());
   std::printf("  %s of every chunk on %s; chunks of about %s\n",
-              Counted(file.replicas, "copy", "copies").c_str(),
-              Counted(file.nodes.size(), "node", "nodes").c_str(),
-              FormatBytes(file.chunk_size).c_str());
-  if (file.replicas == 1) std::printf("  One copy only: a lost disk loses data.\n");
+              Counted(vault.replicas(), "copy", "copies").c_str(),
+              Counted(vault.nodes().size(), "node", "nodes").c_str(),
+              FormatBytes(vault.chunk_size()).c_str());
+  if (vault.replicas() == 1) std::printf("  One copy only: a lost disk loses data.\n");
   if (status.last_commit_nanos() != 0) {
     std::printf("  last commit %s\n",
                 FormatTime(status.last_commit_nanos() / 1'000'000'000,
@@ -131,7 +130,7 @@ class FindingCounter {
       if (json_) PrintJson(FindingJson(finding));
     }
   }
-  void Away(const EmbeddedVault::NodeState& node) {
+  void Away(const OpenedVault::NodeState& node) {
     ++damage_;
     std::fprintf(stderr, "holdfast: node %u is away: not checked\n", node.number);
   }
@@ -147,7 +146,7 @@ struct FsckTotals {
   uint64_t rows = 0, records = 0, bytes = 0;
 };
 
-Status CheckCatalogue(EmbeddedVault& vault, FindingCounter& counter, FsckTotals& totals) {
+Status CheckCatalogue(OpenedVault& vault, FindingCounter& counter, FsckTotals& totals) {
   proto::CheckCatalogueRequest request;
   do {
     ASSIGN_OR_RETURN(auto reply, Call<proto::CheckCatalogueReply>(vault, kCoordinatorAddress,
@@ -159,7 +158,7 @@ Status CheckCatalogue(EmbeddedVault& vault, FindingCounter& counter, FsckTotals&
   return absl::OkStatus();
 }
 
-Status CheckNode(EmbeddedVault& vault, uint32_t node, FindingCounter& counter, FsckTotals& totals) {
+Status CheckNode(OpenedVault& vault, uint32_t node, FindingCounter& counter, FsckTotals& totals) {
   ASSIGN_OR_RETURN(auto recovered,
                    Call<proto::NodeStatusReply>(vault, NodeAddress(node), rpc::kNodeStatus,
                                                 proto::NodeStatusRequest()));
@@ -269,8 +268,8 @@ int RunStatus(const Globals& globals) {
                    {"versions", status->versions()},
                    {"commits", status->commits()},
                    {"epoch", status->epoch()},
-                   {"replicas", vault->file().replicas},
-                   {"chunk_size", vault->file().chunk_size},
+                   {"replicas", vault->replicas()},
+                   {"chunk_size", vault->chunk_size()},
                    {"log_bytes", log_bytes},
                    {"nodes", node_list}});
   } else {
@@ -284,6 +283,9 @@ int RunFsck(const Globals& globals, const FsckArgs& args) {
     // Open's own checks come first, so that a missing vault or key says the same as elsewhere.
     int exit_code = 0;
     if (!FindVault(globals, &exit_code)) return exit_code;
+    if (IsEndpoint(globals.vault)) {
+      return Fail("a cluster's catalogue is rebuilt where its coordinator runs", kExitUsage);
+    }
     return Rebuild(globals, args);
   }
   int exit_code = 0;

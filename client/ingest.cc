@@ -12,6 +12,7 @@
 #include "client/ingest_manifest.h"
 #include "client/ingest_worker.h"
 #include "client/slab_pool.h"
+#include "common/cluster/routes.h"
 #include "common/rpc/methods.h"
 
 namespace holdfast {
@@ -27,6 +28,7 @@ Status OpenSession(IngestContext& ctx) {
   ASSIGN_OR_RETURN(const auto head, ParseHead<proto::OpenSessionReply>(reply));
   ctx.epoch = head.epoch();
   ASSIGN_OR_RETURN(ctx.map, DecodeClusterMap(head.map()));
+  RouteNodes(ctx.vault.transport(), ctx.map);
   return absl::OkStatus();
 }
 

@@ -9,6 +9,7 @@
 #include "client/lru_cache.h"
 #include "client/object_keys.h"
 #include "common/base/text.h"
+#include "common/cluster/routes.h"
 #include "common/format/segment_format.h"
 #include "common/rpc/methods.h"
 
@@ -114,6 +115,7 @@ StatusOr<ClusterMap> Vault::Map() {
   ASSIGN_OR_RETURN(RpcMessage reply, Ask(MakeMessage(rpc::kGetMap, proto::GetMapRequest())));
   ASSIGN_OR_RETURN(auto head, ParseHead<proto::GetMapReply>(reply));
   ASSIGN_OR_RETURN(ClusterMap map, DecodeClusterMap(head.map()));
+  RouteNodes(transport_, map);
   std::lock_guard lock(caches_->mutex);
   caches_->map = std::make_shared<const ClusterMap>(map);
   return map;

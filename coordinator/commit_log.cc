@@ -143,7 +143,7 @@ Status CommitLog::Open() {
   ASSIGN_OR_RETURN(counters_, catalogue_.GetCounters());
   RETURN_IF_ERROR(LoadOutbox());
   census_ = TakeCensus(nodes_, kStatusTimeoutNanos);
-  if (census_.away_count() == census_.nodes.size()) {
+  if (census_.away_count() == census_.nodes.size() && !census_.nodes.empty()) {
     return absl::UnavailableError(absl::StrCat("no node answers: ", census_.away_text()));
   }
   RETURN_IF_ERROR(CheckNotBehind(head_, census_));

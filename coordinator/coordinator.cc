@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/rpc/methods.h"
 #include "coordinator/catalogue.h"
+#include "coordinator/cluster_state.h"
 #include "coordinator/commit_log.h"
 #include "coordinator/commit_plan.h"
 #include "coordinator/fsck.h"
@@ -43,6 +44,7 @@ class Coordinator::Impl {
         env_(env),
         catalogue_(env.catalogue),
         nodes_(env.transport, env.loop, guard_, options_.map, options_.domain),
+        cluster_(options_.map, env_, catalogue_, nodes_, guard_),
         sessions_(catalogue_, env.clock),
         log_(options_, env_, catalogue_, nodes_, guard_, [this] { ObstacleChanged(); }) {}
   ~Impl() { guard_.Close(); }
@@ -68,6 +70,10 @@ class Coordinator::Impl {
   // The manifest of the newest version, if it has the content that is asked for.
   StatusOr<std::optional<ClearManifest>> FindSameManifest(const proto::FindSameRequest& request);
   void CheckCatalogue(const RpcMessage& request, const ReplyFn& reply);
+  void AddNode(const RpcMessage& request, const ReplyFn& reply);
+  void SetPrincipal(const RpcMessage& request, const ReplyFn& reply);
+  // Makes a change of the cluster durable, then so, then answers.
+  void ChangeCluster(ClusterState::Change change, RpcMessage answer, const ReplyFn& reply);
   StatusOr<proto::OpenSessionReply> OpenSession(const proto::OpenSessionRequest& request);
   StatusOr<proto::CloseSessionReply> CloseSession(const proto::CloseSessionRequest& request);
   proto::VaultStatusReply VaultStatus();
@@ -88,11 +94,12 @@ class Coordinator::Impl {
          request.ok() ? (this->*handler)(*request) : StatusOr<Reply>(request.status()));
   }
 
-  const CoordinatorOptions options_;
+  CoordinatorOptions options_;  // The map changes as the cluster does.
   const CoordinatorEnv env_;
   Guard guard_;
   Catalogue catalogue_;
   NodeClient nodes_;
+  ClusterState cluster_;
   Sessions sessions_;
   CommitLog log_;
   std::deque<Pending> queue_;    // Behind the commit under way.
@@ -106,9 +113,11 @@ Status Coordinator::Impl::Open() {
     return absl::PermissionDeniedError(
         "this catalogue belongs to another vault or was written under another catalogue key");
   }
+  RETURN_IF_ERROR(cluster_.Load());
   RETURN_IF_ERROR(log_.Open());
   RETURN_IF_ERROR(sessions_.AbortLeftOpen());
   log_.Start();
+  env_.loop.Post(guard_.Wrap([this] { cluster_.Start(); }));
   return absl::OkStatus();
 }
 
@@ -118,6 +127,8 @@ void Coordinator::Impl::Handle(RpcMessage request, ReplyFn reply) {
     case rpc::kGetMap: {
       proto::GetMapReply map;
       map.set_map(EncodeClusterMap(options_.map));
+      map.set_vault(ToString(options_.vault.bytes()));
+      map.set_domain(ToString(options_.domain.bytes()));
       return reply(MakeMessage(rpc::kGetMap, map));
     }
     case rpc::kPutPart:
@@ -195,6 +206,12 @@ void Coordinator::Impl::Run(Pending pending) {
       return CheckCatalogue(m, reply);
     case rpc::kFindSame:
       return FindSame(m, reply);
+    case rpc::kAddNode:
+      return AddNode(m, reply);
+    case rpc::kSetPrincipal:
+      return SetPrincipal(m, reply);
+    case rpc::kListPrincipals:
+      return reply(MakeMessage(rpc::kListPrincipals, cluster_.ListPrincipals()));
     default:
       reply(absl::InvalidArgumentError(absl::StrCat("the coordinator has no method ", m.method)));
   }
@@ -218,6 +235,7 @@ void Coordinator::Impl::Commit(Pending pending) {
     Remember(**session, request->request(), answer.head);
     return pending.reply(std::move(answer));
   }
+  if (log_.head().number == 0) cluster_.AppendAllRows(plan->mutations);
   Status written =
       log_.Append(*std::move(plan), [this, answer, reply = pending.reply](const Status& status) {
         if (status.ok()) {
@@ -351,6 +369,58 @@ void Coordinator::Impl::CheckCatalogue(const RpcMessage& message, const ReplyFn&
   });
 }
 
+void Coordinator::Impl::AddNode(const RpcMessage& message, const ReplyFn& reply) {
+  StatusOr<proto::AddNodeRequest> request = ParseHead<proto::AddNodeRequest>(message);
+  if (!request.ok()) return reply(request.status());
+  const bool nothing_stored = log_.counters().versions == 0;
+  StatusOr<ClusterState::Change> change = cluster_.PlanAddNode(*request, nothing_stored);
+  if (!change.ok()) return reply(change.status());
+  proto::AddNodeReply answer;
+  answer.set_number(change->node);
+  ChangeCluster(*std::move(change), MakeMessage(rpc::kAddNode, answer), reply);
+}
+
+void Coordinator::Impl::SetPrincipal(const RpcMessage& message, const ReplyFn& reply) {
+  StatusOr<proto::SetPrincipalRequest> request = ParseHead<proto::SetPrincipalRequest>(message);
+  if (!request.ok()) return reply(request.status());
+  StatusOr<ClusterState::Change> change = cluster_.PlanSetPrincipal(*request);
+  if (!change.ok()) return reply(change.status());
+  ChangeCluster(*std::move(change), MakeMessage(rpc::kSetPrincipal, proto::SetPrincipalReply()),
+                reply);
+}
+
+void Coordinator::Impl::ChangeCluster(ClusterState::Change change, RpcMessage answer,
+                                      const ReplyFn& reply) {
+  if (!cluster_.active()) {
+    return reply(absl::FailedPreconditionError("this vault is in a directory, not a cluster"));
+  }
+  if (change.rows.empty()) return reply(std::move(answer));
+  // Nodes join before they serve, so nothing can be committed yet while the cluster is being made:
+  // until then the rows are the catalogue's alone, and the first commit takes them along.
+  if (log_.head().number == 0) {
+    if (Status s = catalogue_.kv().Write(change.rows, /*sync=*/true); !s.ok()) return reply(s);
+    cluster_.Install(std::move(change));
+    return reply(std::move(answer));
+  }
+  if (!log_.obstacle().ok()) return reply(log_.obstacle());
+  CommitPlan plan;
+  plan.counters = log_.counters();
+  plan.counters.last_commit_nanos = env_.clock.WallNanos();
+  plan.mutations = change.rows;
+  plan.mutations.push_back({MetaKey(kCountersRow), EncodeCounters(plan.counters)});
+  const ClusterMap before = options_.map;
+  cluster_.Install(std::move(change));
+  Status written = log_.Append(std::move(plan), [this, answer, reply](const Status& status) {
+    status.ok() ? reply(answer) : reply(status);
+    Pump();
+  });
+  if (written.ok()) return;
+  // Nothing was stored; what is in force is what was before, read again.
+  options_.map = before;
+  if (Status reloaded = cluster_.Load(); !reloaded.ok()) return reply(reloaded);
+  reply(written);
+}
+
 proto::VaultStatusReply Coordinator::Impl::VaultStatus() {
   proto::VaultStatusReply reply;
   const Counters& counters = log_.counters();
@@ -399,6 +469,17 @@ Status Coordinator::Format(const CoordinatorOptions& options, Kv& catalogue, Clo
                           {MetaKey(kCountersRow), EncodeCounters(Counters())},
                           {MetaKey(kKeyCheckRow), CatalogueKeyCheck(options.keys, options.vault)}},
                          /*sync=*/true);
+}
+
+Status Coordinator::FormatCluster(const CoordinatorOptions& options, const Principal& founder,
+                                  Kv& catalogue) {
+  ASSIGN_OR_RETURN(std::optional<std::string> head, catalogue.Get(MetaKey(kHeadRow)));
+  if (head) return absl::FailedPreconditionError("there is a catalogue already");
+  KvBatch rows = ClusterState::Founding(options.map, founder);
+  rows.push_back({MetaKey(kHeadRow), EncodeHead(Head())});
+  rows.push_back({MetaKey(kCountersRow), EncodeCounters(Counters())});
+  rows.push_back({MetaKey(kKeyCheckRow), CatalogueKeyCheck(options.keys, options.vault)});
+  return catalogue.Write(rows, /*sync=*/true);
 }
 
 StatusOr<std::unique_ptr<Coordinator>> Coordinator::Open(const CoordinatorOptions& options,

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "common/base/loop.h"
+#include "common/cluster/access.h"
 #include "common/cluster/cluster_map.h"
 #include "common/format/catalogue_format.h"
 #include "common/kv/kv.h"
@@ -26,7 +27,7 @@ struct CoordinatorOptions {
   VaultId vault;
   DomainId domain;
   CatalogueKeys keys;
-  ClusterMap map;
+  ClusterMap map;  // Of an embedded vault; a cluster has it in its catalogue.
   // How long a commit waits for nodes that are away or fail.
   int64_t max_wait_nanos = 30'000'000'000;
 };
@@ -37,12 +38,16 @@ struct CoordinatorEnv {
   Loop& loop;
   Transport& transport;  // To the nodes.
   Kv& catalogue;
+  AccessTable* access = nullptr;  // Of a cluster: filled here, for whoever authorises.
 };
 
 class Coordinator : public Service {
  public:
   // An empty catalogue for a new vault.
   static Status Format(const CoordinatorOptions& options, Kv& catalogue, Clock& clock);
+  // The same for a new cluster, with options.map (no nodes yet) and its first principal.
+  static Status FormatCluster(const CoordinatorOptions& options, const Principal& founder,
+                              Kv& catalogue);
   // Checks the catalogue against the nodes (C3), aborts sessions left open, sends the outbox.
   // Called off the Loop, before Attach; uses transport and waits. kDataLoss: damaged or behind the
   // nodes ("… run `holdfast fsck --rebuild-catalogue`"). kPermissionDenied: another vault's, or the

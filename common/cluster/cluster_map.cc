@@ -2,73 +2,26 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <functional>
 
 #include "common/base/coding.h"
+#include "common/cluster/rendezvous.h"
 #include "common/crypto/check.h"
-#include "common/crypto/hmac.h"
 
 namespace holdfast {
 namespace {
 
 constexpr std::string_view kMagic = "HFMap";
-constexpr uint8_t kVersion = 1;
-constexpr size_t kMinNodeSize = 4 + 16 + 8 + 4;
+constexpr uint8_t kVersion = 2;
+constexpr uint32_t kClasses = 1;
+constexpr size_t kMinBlobSize = 4;
+constexpr size_t kMinNodeSize = 4 + 16 + 1 + 8 + 2 * kMinBlobSize + 32;
 
-// Placement must come out the same on every machine, so nothing below is floating point but the
-// one exact step from a weight to its fixed-point form.
-constexpr double kMaxWeight = 4294967296.0;
-constexpr double kWeightUnit = 65536.0;
-using Wide = unsigned __int128;
-
-bool WeightIsValid(double weight) { return weight >= 0 && weight <= kMaxWeight; }
-
-uint64_t FixedWeight(double weight) {
-  return WeightIsValid(weight) ? static_cast<uint64_t>(weight * kWeightUnit) : 0;
-}
-
-// -log2(u / 2^64) in units of 2^-32, rounded up, for u > 0: the integer part by the leading zeros,
-// each further bit by squaring the mantissa.
-uint64_t NegativeLog2(uint64_t u) {
-  const int zeros = std::countl_zero(u);
-  uint64_t mantissa = u << zeros;  // In [2^63, 2^64): 1.xxx in units of 2^-63.
-  uint64_t log = 0;                // log2 of it, in units of 2^-32.
-  for (int bit = 31; bit >= 0; --bit) {
-    const Wide square = Wide{mantissa} * mantissa;
-    if (square >> 127) {
-      log |= uint64_t{1} << bit;
-      mantissa = static_cast<uint64_t>(square >> 64);
-    } else {
-      mantissa = static_cast<uint64_t>(square >> 63);
-    }
-  }
-  return (static_cast<uint64_t>(zeros + 1) << 32) - log;
-}
-
-// Weighted rendezvous: the node with the highest weight / -ln u comes first. The base of the
-// logarithm does not change the order.
-struct Candidate {
-  const MapNode* node;
-  uint64_t weight;
-  uint64_t log;  // -log2 u; never zero.
-};
-
-bool Better(const Candidate& a, const Candidate& b) {
-  const Wide left = Wide{a.weight} * b.log, right = Wide{b.weight} * a.log;
-  if (left != right) return left > right;
-  return a.node->id < b.node->id;
-}
-
-std::vector<Candidate> RankNodes(const std::vector<MapNode>& nodes, uint32_t pg) {
-  Buffer number;
-  Writer(number).U32(pg);
+std::vector<Candidate> RankNodes(const ClusterMap& map, uint32_t pg) {
   std::vector<Candidate> candidates;
-  for (const MapNode& node : nodes) {
-    const uint64_t weight = FixedWeight(node.weight);
-    if (weight == 0) continue;
-    const Hash256 hash = Sha256({AsBytes("holdfast/1 placement"), node.id.bytes(), number});
-    const uint64_t u = Reader(hash).U64();
-    candidates.push_back({&node, weight, NegativeLog2(std::max<uint64_t>(u, 1))});
+  for (const MapNode& node : map.nodes) {
+    if (!IsEligible(map, node)) continue;
+    candidates.push_back({&node, FixedWeight(node.weight), RendezvousLog(node.id, pg)});
   }
   std::sort(candidates.begin(), candidates.end(), Better);
   return candidates;
@@ -104,45 +57,142 @@ std::vector<uint32_t> Choose(std::vector<Candidate> ranked, uint32_t replicas) {
   return chosen;
 }
 
+void WriteNumbers(Writer& writer, const std::vector<uint32_t>& numbers) {
+  writer.U32(static_cast<uint32_t>(numbers.size()));
+  for (const uint32_t number : numbers) writer.U32(number);
+}
+
+void WriteNodes(Writer& writer, const std::vector<MapNode>& nodes) {
+  writer.U32(static_cast<uint32_t>(nodes.size()));
+  for (const MapNode& node : nodes) {
+    writer.U32(node.number);
+    writer.Id(node.id);
+    writer.U8(static_cast<uint8_t>(node.state));
+    writer.U64(std::bit_cast<uint64_t>(node.weight));
+    writer.Blob(node.failure_domain);
+    writer.Blob(node.endpoint);
+    writer.Id(node.public_key);
+  }
+}
+
+void WriteTargets(Writer& writer, const ClusterMap& map) {
+  std::vector<uint32_t> migrating;
+  for (uint32_t pg = 0; pg < map.placement.size(); ++pg) {
+    if (Migrating(map, pg)) migrating.push_back(pg);
+  }
+  writer.U32(static_cast<uint32_t>(migrating.size()));
+  for (const uint32_t pg : migrating) {
+    writer.U32(pg);
+    WriteNumbers(writer, map.target[pg]);
+  }
+}
+
+bool ReadNode(Reader& reader, uint32_t number, MapNode& node) {
+  node.number = reader.U32();
+  node.id = reader.Id<NodeId>();
+  node.state = static_cast<NodeState>(reader.U8());
+  node.weight = std::bit_cast<double>(reader.U64());
+  node.failure_domain = reader.String();
+  node.endpoint = reader.String();
+  node.public_key = reader.Id<CurvePublicKey>();
+  return reader.ok() && node.number == number && node.state >= NodeState::kIn &&
+         node.state <= NodeState::kRemoved && WeightIsValid(node.weight);
+}
+
 bool ReadNodes(Reader& reader, std::vector<MapNode>& nodes) {
   const uint32_t count = reader.U32();
   if (!reader.ok() || count > reader.rest().size() / kMinNodeSize) return false;
   nodes.resize(count);
+  std::vector<NodeId> ids;
   for (uint32_t i = 0; i < count; ++i) {
-    MapNode& node = nodes[i];
-    node.number = reader.U32();
-    node.id = reader.Id<NodeId>();
-    node.weight = std::bit_cast<double>(reader.U64());
-    node.failure_domain = reader.String();
-    if (node.number != i || !WeightIsValid(node.weight)) return false;
+    if (!ReadNode(reader, i, nodes[i])) return false;
+    ids.push_back(nodes[i].id);
   }
-  return reader.ok();
+  std::sort(ids.begin(), ids.end());
+  return std::adjacent_find(ids.begin(), ids.end()) == ids.end();
 }
 
-bool ReadPlacement(Reader& reader, size_t node_count,
-                   std::vector<std::vector<uint32_t>>& placement) {
+bool ReadSites(Reader& reader, std::vector<std::string>& sites) {
+  const uint32_t count = reader.U32();
+  if (!reader.ok() || count > reader.rest().size() / kMinBlobSize) return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    std::string site = reader.String();
+    if (!reader.ok() || site.find('/') != std::string::npos) return false;
+    if (!sites.empty() && site <= sites.back()) return false;
+    sites.push_back(std::move(site));
+  }
+  return true;
+}
+
+// Distinct numbers of nodes.
+bool ReadNumbers(Reader& reader, size_t node_count, std::vector<uint32_t>& numbers) {
+  const uint32_t size = reader.U32();
+  if (!reader.ok() || size > node_count || size > reader.rest().size() / 4) return false;
+  numbers.resize(size);
+  for (uint32_t& number : numbers) number = reader.U32();
+  std::vector<uint32_t> sorted = numbers;
+  std::sort(sorted.begin(), sorted.end());
+  return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end() &&
+         (sorted.empty() || sorted.back() < node_count);
+}
+
+bool ReadPlacement(Reader& reader, ClusterMap& map) {
   const uint32_t count = reader.U32();
   if (!reader.ok() || (count != kPlacementGroups && count != 0)) return false;
-  placement.resize(count);
-  for (std::vector<uint32_t>& nodes : placement) {
-    const uint32_t size = reader.U32();
-    if (!reader.ok() || size > reader.rest().size() / 4) return false;
-    for (uint32_t i = 0; i < size; ++i) {
-      const uint32_t number = reader.U32();
-      const bool twice = std::find(nodes.begin(), nodes.end(), number) != nodes.end();
-      if (number >= node_count || twice) return false;
-      nodes.push_back(number);
-    }
+  map.placement.resize(count);
+  for (std::vector<uint32_t>& acting : map.placement) {
+    if (!ReadNumbers(reader, map.nodes.size(), acting)) return false;
   }
-  return reader.ok();
+  return true;
+}
+
+bool ReadTargets(Reader& reader, ClusterMap& map) {
+  const uint32_t count = reader.U32();
+  if (!reader.ok() || count > map.placement.size()) return false;
+  map.target.resize(map.placement.size());
+  uint32_t next = 0;  // Groups come in order, each once.
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t pg = reader.U32();
+    if (!reader.ok() || pg < next || pg >= map.target.size()) return false;
+    if (!ReadNumbers(reader, map.nodes.size(), map.target[pg]) || map.target[pg].empty()) {
+      return false;
+    }
+    next = pg + 1;
+  }
+  return true;
+}
+
+bool ReadClass(Reader& reader, ClusterMap& map) {
+  if (reader.U32() != kClasses) return false;
+  map.replicas = reader.U32();
+  map.chunk_size = reader.U32();
+  return reader.ok() && map.replicas > 0 && ReadSites(reader, map.sites) &&
+         ReadPlacement(reader, map) && ReadTargets(reader, map);
 }
 
 }  // namespace
 
+std::vector<uint32_t> WriteSet(const ClusterMap& map, uint32_t pg) {
+  const std::vector<uint32_t>& acting = map.placement[pg];
+  std::vector<uint32_t> numbers = acting;
+  if (!Migrating(map, pg)) return numbers;
+  for (const uint32_t number : map.target[pg]) {
+    if (std::find(acting.begin(), acting.end(), number) == acting.end()) numbers.push_back(number);
+  }
+  return numbers;
+}
+
+bool IsEligible(const ClusterMap& map, const MapNode& node) {
+  return node.state == NodeState::kIn && FixedWeight(node.weight) > 0 &&
+         (map.sites.empty() || std::binary_search(map.sites.begin(), map.sites.end(),
+                                                  SiteOf(node.failure_domain), std::less<>()));
+}
+
 void ComputePlacement(ClusterMap& map) {
   map.placement.resize(kPlacementGroups);
+  map.target.assign(kPlacementGroups, {});
   for (uint32_t pg = 0; pg < kPlacementGroups; ++pg) {
-    map.placement[pg] = Choose(RankNodes(map.nodes, pg), map.replicas);
+    map.placement[pg] = Choose(RankNodes(map, pg), map.replicas);
   }
 }
 
@@ -152,19 +202,15 @@ std::string EncodeClusterMap(const ClusterMap& map) {
   writer.Raw(AsBytes(kMagic));
   writer.U8(kVersion);
   writer.U64(map.version);
+  WriteNodes(writer, map.nodes);
+  writer.U32(kClasses);
   writer.U32(map.replicas);
-  writer.U32(static_cast<uint32_t>(map.nodes.size()));
-  for (const MapNode& node : map.nodes) {
-    writer.U32(node.number);
-    writer.Id(node.id);
-    writer.U64(std::bit_cast<uint64_t>(node.weight));
-    writer.Blob(node.failure_domain);
-  }
+  writer.U32(map.chunk_size);
+  writer.U32(static_cast<uint32_t>(map.sites.size()));
+  for (const std::string& site : map.sites) writer.Blob(site);
   writer.U32(static_cast<uint32_t>(map.placement.size()));
-  for (const std::vector<uint32_t>& nodes : map.placement) {
-    writer.U32(static_cast<uint32_t>(nodes.size()));
-    for (const uint32_t number : nodes) writer.U32(number);
-  }
+  for (const std::vector<uint32_t>& acting : map.placement) WriteNumbers(writer, acting);
+  WriteTargets(writer, map);
   writer.U32(Crc32c(buffer));
   return ToString(buffer);
 }
@@ -183,9 +229,7 @@ StatusOr<ClusterMap> DecodeClusterMap(std::string_view text) {
   if (version != kVersion) return UnknownVersion(kWhat, version, kVersion);
   ClusterMap map;
   map.version = reader.U64();
-  map.replicas = reader.U32();
-  if (!ReadNodes(reader, map.nodes) || !ReadPlacement(reader, map.nodes.size(), map.placement) ||
-      !reader.done()) {
+  if (!ReadNodes(reader, map.nodes) || !ReadClass(reader, map) || !reader.done()) {
     return Damaged(kWhat, "it is malformed");
   }
   return map;

@@ -22,6 +22,7 @@ constexpr ScryptCost kCost{1u << 16, 8, 1};
 constexpr size_t kSaltSize = 32;
 constexpr char kRoleFull[] = "full";
 constexpr char kRoleIngest[] = "ingest-only";
+constexpr char kRoleCluster[] = "cluster-only";
 
 Buffer CertificateMessage(const DomainId& domain, const PublicKey& signer) {
   Buffer message;
@@ -39,12 +40,33 @@ Status Certify(KeyFile& key) {
   return absl::OkStatus();
 }
 
-const char* RoleOf(const KeyFile& key) { return key.can_read() ? kRoleFull : kRoleIngest; }
+const char* RoleOf(const KeyFile& key) {
+  if (!key.can_ingest()) return kRoleCluster;
+  return key.can_read() ? kRoleFull : kRoleIngest;
+}
+
+void ClusterToJson(const ClusterIdentity& cluster, Json& keys) {
+  keys["curve_public_key"] = ToBase64(cluster.public_key.value);
+  keys["curve_secret_key"] = ToBase64(cluster.secret_key);
+  keys["coordinator_public_key"] = ToBase64(cluster.coordinator.value);
+}
+
+void ClusterFromJson(JsonReader& reader, std::optional<ClusterIdentity>& cluster) {
+  if (!reader.has("curve_public_key")) return;
+  cluster.emplace();
+  reader.Base64("curve_public_key", cluster->public_key.value);
+  reader.Base64("curve_secret_key", cluster->secret_key);
+  reader.Base64("coordinator_public_key", cluster->coordinator.value);
+}
 
 // Everything but the names of vault and domain.
 Json KeysToJson(const KeyFile& key) {
   Json keys;
-  keys["catalogue_key"] = ToBase64(key.catalogue_key);
+  if (key.catalogue_key != std::array<uint8_t, 32>{}) {
+    keys["catalogue_key"] = ToBase64(key.catalogue_key);
+  }
+  if (key.cluster) ClusterToJson(*key.cluster, keys);
+  if (!key.can_ingest()) return keys;
   keys["k_dedup"] = ToBase64(key.k_dedup);
   keys["domain_public_key"] = ToBase64(key.domain_public_key);
   if (key.domain_private_key) keys["domain_private_key"] = ToBase64(*key.domain_private_key);
@@ -58,7 +80,9 @@ Json KeysToJson(const KeyFile& key) {
 
 bool KeysFromJson(const Json& json, KeyFile& key) {
   JsonReader reader(json);
-  reader.Base64("catalogue_key", key.catalogue_key);
+  if (reader.has("catalogue_key")) reader.Base64("catalogue_key", key.catalogue_key);
+  ClusterFromJson(reader, key.cluster);
+  if (!reader.has("k_dedup")) return reader.ok() && key.cluster.has_value();
   reader.Base64("k_dedup", key.k_dedup);
   reader.Base64("domain_public_key", key.domain_public_key);
   reader.Base64("root_public_key", key.root_public_key);
@@ -77,6 +101,7 @@ bool KeysFromJson(const Json& json, KeyFile& key) {
 // A file that is whole but does not fit together (edited, or put together by hand) is refused
 // before anything is sealed or signed with it.
 Status CheckConsistent(const KeyFile& key, std::string_view role, const std::string& path) {
+  if (role == kRoleCluster && !key.can_ingest()) return absl::OkStatus();
   const bool pairs =
       KeyPairMatches(key.signing_key) &&
       (!key.domain_private_key ||
@@ -203,6 +228,14 @@ StatusOr<KeyFile> MakeIngestOnly(const KeyFile& full) {
   key.domain_private_key.reset();
   key.root_private_key.reset();
   return key;
+}
+
+KeyFile MakeClusterOnly(const KeyFile& key) {
+  KeyFile bare;
+  bare.vault = key.vault;
+  bare.domain = key.domain;
+  bare.cluster = key.cluster;
+  return bare;
 }
 
 bool CheckCertificate(const KeyFile& key, const PublicKey& signer, Bytes certificate) {

@@ -4,7 +4,8 @@
 //
 // A full key file reads; an ingest-only one ingests, deduplicates and lists names, but has no
 // domain private key and so opens no content. Each has a signing key of its own, certified by the
-// domain's root key, so that readers can tell what came from a genuine ingest key.
+// domain's root key, so that readers can tell what came from a genuine ingest key. A third kind,
+// cluster-only, holds no key of the domain at all: it says who its holder is to a cluster.
 #pragma once
 
 #include <array>
@@ -18,9 +19,18 @@
 
 namespace holdfast {
 
+// How to speak to a cluster: who the holder is there, and who the coordinator must be.
+struct ClusterIdentity {
+  CurvePublicKey public_key;
+  std::array<uint8_t, 32> secret_key{};
+  CurvePublicKey coordinator;
+};
+
 struct KeyFile {
   VaultId vault;
   DomainId domain;
+  // Opens names and commit records at rest. A cluster's coordinator has it, and nobody else: in the
+  // key file of a cluster it is zero and not stored.
   std::array<uint8_t, 32> catalogue_key{};
   std::array<uint8_t, 32> k_dedup{};
   PublicKey domain_public_key{};                 // Session keys are sealed to it.
@@ -30,7 +40,10 @@ struct KeyFile {
   KeyPair signing_key;                           // This file's own ingest signing key.
   Buffer certificate;  // Root's signature over "holdfast/1 ingest key" ‖ domain ‖ public key.
 
+  std::optional<ClusterIdentity> cluster;  // Only in the key file of a cluster.
+
   bool can_read() const { return domain_private_key.has_value(); }
+  bool can_ingest() const { return k_dedup != std::array<uint8_t, 32>{}; }
   WriterId writer() const;
 };
 
@@ -38,6 +51,8 @@ struct KeyFile {
 StatusOr<KeyFile> GenerateKeyFile(Rng& rng, const VaultId& vault);
 // A new ingest-only key of the same domain. kPermissionDenied when `full` cannot read.
 StatusOr<KeyFile> MakeIngestOnly(const KeyFile& full);
+// One without any key of the domain.
+KeyFile MakeClusterOnly(const KeyFile& key);
 // Whether `certificate` is the root's for `signer` in this domain.
 bool CheckCertificate(const KeyFile& key, const PublicKey& signer, Bytes certificate);
 

@@ -136,6 +136,17 @@ std::string SealingKeyKey(const SealingKeyId& id) {
   return KeyOf(RowKind::kSealingKey, AsView(id.bytes()));
 }
 std::string SignatureKey(uint64_t number) { return NumberKey(RowKind::kSignature, number); }
+std::string MapKey() { return std::string(1, static_cast<char>(RowKind::kMap)); }
+
+std::string PrincipalKey(const CurvePublicKey& key) {
+  return static_cast<char>(RowKind::kPrincipal) + ToString(key.bytes());
+}
+
+CurvePublicKey ParsePrincipalKey(std::string_view key) {
+  if (key.empty() || key[0] != static_cast<char>(RowKind::kPrincipal)) return {};
+  return CurvePublicKey::FromBytes(AsBytes(key.substr(1)));
+}
+
 std::string OutboxKey(uint64_t number) { return NumberKey(RowKind::kOutbox, number); }
 std::string MetaKey(std::string_view name) { return KeyOf(RowKind::kMeta, name); }
 
@@ -285,6 +296,29 @@ StatusOr<OutboxRow> DecodeOutboxRow(std::string_view bytes) {
   row.keys.resize(count);
   for (std::string& key : row.keys) key = reader.String();
   if (!reader.done()) return Malformed(kWhat);
+  return row;
+}
+
+std::string Encode(const PrincipalRow& row) {
+  Buffer buffer = BeginRow();
+  Writer writer(buffer);
+  writer.U32(row.roles);
+  writer.U8(row.revoked ? 1 : 0);
+  writer.I64(row.added_nanos);
+  writer.Blob(row.name);
+  return Finish(buffer);
+}
+
+StatusOr<PrincipalRow> DecodePrincipalRow(std::string_view bytes) {
+  constexpr std::string_view kWhat = "principal row";
+  ASSIGN_OR_RETURN(Reader reader, OpenRow(bytes, kWhat));
+  PrincipalRow row;
+  row.roles = reader.U32();
+  const uint8_t revoked = reader.U8();
+  row.revoked = revoked == 1;
+  row.added_nanos = reader.I64();
+  row.name = reader.String();
+  if (!reader.done() || revoked > 1) return Malformed(kWhat);
   return row;
 }
 

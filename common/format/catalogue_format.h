@@ -16,7 +16,7 @@
 namespace holdfast {
 
 // First byte of every key: which kind of row. Letters not listed are free for later kinds
-// (jobs, holds, ledger, principals).
+// (jobs, holds, ledger).
 enum class RowKind : char {
   kMeta = 'm',        // "m" ‖ name → vault facts
   kCollection = 'c',  // "c" ‖ name → CollectionRow
@@ -24,6 +24,8 @@ enum class RowKind : char {
   kSession = 's',     // "s" ‖ session id → SessionRow
   kSealingKey = 'k',  // "k" ‖ sealing key id → SealingKeyRow
   kSignature = 'b',   // "b" ‖ be64 commit number → SignatureRow
+  kMap = 'M',         // "M" → the cluster map (common/cluster/cluster_map.h); only in a cluster
+  kPrincipal = 'p',   // "p" ‖ CURVE public key → PrincipalRow; only in a cluster
   kOutbox = 'x',      // "x" ‖ be64 commit number → OutboxRow: not yet on W nodes
 };
 
@@ -67,6 +69,14 @@ struct OutboxRow {
   std::vector<std::string> keys;  // Of the mutations, in order; each has a value.
 };
 
+// Who may do what (common/cluster/access.h). Principals are revoked, never forgotten.
+struct PrincipalRow {
+  uint32_t roles = 0;
+  bool revoked = false;
+  int64_t added_nanos = 0;
+  std::string name;  // For people.
+};
+
 std::string CollectionKey(std::string_view name);
 std::string ObjectKey(uint64_t collection, std::string_view name, uint64_t version_number);
 // All versions of `name` lie in [ObjectNameBegin, ObjectNameEnd); newest first.
@@ -85,6 +95,10 @@ std::string SessionKey(const SessionId& id);
 std::string SealingKeyKey(const SealingKeyId& id);
 std::string SignatureKey(uint64_t commit_number);
 std::string OutboxKey(uint64_t commit_number);
+std::string MapKey();
+std::string PrincipalKey(const CurvePublicKey& key);
+// The zero key when `key` is no principal row's.
+CurvePublicKey ParsePrincipalKey(std::string_view key);
 std::string MetaKey(std::string_view name);
 
 std::string Encode(const CollectionRow& row);
@@ -93,12 +107,14 @@ std::string Encode(const SessionRow& row);
 std::string Encode(const SealingKeyRow& row);
 std::string Encode(const SignatureRow& row);
 std::string Encode(const OutboxRow& row);
+std::string Encode(const PrincipalRow& row);
 StatusOr<CollectionRow> DecodeCollectionRow(std::string_view bytes);
 StatusOr<ObjectRow> DecodeObjectRow(std::string_view bytes);
 StatusOr<SessionRow> DecodeSessionRow(std::string_view bytes);
 StatusOr<SealingKeyRow> DecodeSealingKeyRow(std::string_view bytes);
 StatusOr<SignatureRow> DecodeSignatureRow(std::string_view bytes);
 StatusOr<OutboxRow> DecodeOutboxRow(std::string_view bytes);
+StatusOr<PrincipalRow> DecodePrincipalRow(std::string_view bytes);
 
 struct CommitRecord {
   uint64_t generation = 0;

@@ -15,6 +15,7 @@ enum Method : uint16_t {
   kNodeCheckSegment = 6,
   kNodeListCommits = 7,
   kNodeStat = 8,
+  kNodeConfigure = 9,
 
   // Coordinator.
   kOpenSession = 64,
@@ -31,6 +32,9 @@ enum Method : uint16_t {
   kVaultStatus = 75,
   kCheckCatalogue = 76,
   kFindSame = 77,
+  kAddNode = 78,
+  kSetPrincipal = 79,
+  kListPrincipals = 80,
 };
 
 // Whether requests or replies carry records: they travel apart from the rest.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "common/base/ids.h"
 #include "common/base/loop.h"
 #include "common/base/status.h"
 
@@ -46,6 +47,12 @@ class Transport {
   // Thread-safe. `done` runs on a thread of the transport or the service; it must be short.
   virtual void Call(const std::string& address, RpcMessage request, int64_t timeout_nanos,
                     ReplyFn done) = 0;
+  // Where the service at `address` is, for a transport between processes; others know already.
+  // Calls go there from now on, and it must prove that it holds the secret key of `server`.
+  virtual void Route(const std::string& address, const std::string& endpoint,
+                     const CurvePublicKey& server) {
+    (void)address, (void)endpoint, (void)server;
+  }
   // For waiting on replies (see loop.h).
   virtual std::unique_ptr<Monitor> NewMonitor() = 0;
 };

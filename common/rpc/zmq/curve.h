@@ -9,9 +9,6 @@
 
 namespace holdfast {
 
-// A principal's public key, which is also its name.
-using CurvePublicKey = FixedId<struct CurvePublicKeyTag, 32>;
-
 struct CurveKeyPair {
   CurvePublicKey public_key;
   std::array<uint8_t, 32> secret_key{};

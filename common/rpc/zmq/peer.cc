@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/addresses.h"
 
 namespace holdfast {
 namespace {
@@ -13,7 +14,6 @@ constexpr int64_t kPingNanos = 1000 * kMilli;
 constexpr int64_t kFirstPingNanos = 10 * kMilli;  // Between pings until the first answer.
 constexpr int64_t kConnectNanos = 2000 * kMilli;
 constexpr int64_t kSilenceNanos = 5000 * kMilli;
-constexpr int64_t kSilenceWhenDownNanos = 1000 * kMilli;
 // Sent and unanswered; one message may be larger, alone.
 constexpr uint64_t kCreditBytes = 16u << 20;
 constexpr size_t kCreditCalls = 256;
@@ -32,7 +32,8 @@ ZmqPeer::ZmqPeer(zmq::context_t& context, std::string name, std::string endpoint
       name_(std::move(name)),
       endpoint_(std::move(endpoint)),
       keys_(keys),
-      server_(server) {
+      server_(server),
+      only_one_(name_ == kCoordinatorAddress) {
   Open();
 }
 
@@ -125,12 +126,13 @@ WireCall ZmqPeer::Remove(Calls::iterator it) {
 int64_t ZmqPeer::Tick(int64_t now) {
   EndOverdue(now);
   CheckSilence(now);
-  if (calls_.empty()) return INT64_MAX;
+  if (calls_.empty() && !down_) return INT64_MAX;
   if (connection_ == 0 && first_ping_ != 0 && now - first_ping_ > kConnectNanos) OpenAnew();
-  const int64_t interval = connection_ == 0 ? kFirstPingNanos : kPingNanos;
+  const int64_t interval = connection_ == 0 && !down_ ? kFirstPingNanos : kPingNanos;
   if (last_ping_ == 0 || now - last_ping_ >= interval) Ping(now);
   Pump(now);
-  return std::min(deadlines_.begin()->first, last_ping_ + interval);
+  const int64_t next_ping = last_ping_ + interval;
+  return deadlines_.empty() ? next_ping : std::min(deadlines_.begin()->first, next_ping);
 }
 
 void ZmqPeer::Ping(int64_t now) {
@@ -182,11 +184,16 @@ void ZmqPeer::EndOverdue(int64_t now) {
 }
 
 void ZmqPeer::CheckSilence(int64_t now) {
-  const int64_t limit = down_ ? kSilenceWhenDownNanos : kSilenceNanos;
-  if (waiting_since_ == 0 || now - waiting_since_ < limit) return;
-  down_ = true;
+  if (waiting_since_ == 0) return;
+  if (!down_ && now - waiting_since_ < kSilenceNanos) return;
+  if (only_one_) {
+    waiting_since_ = now;
+    SendAllAgain();
+    return OpenAnew();
+  }
+  const bool was_down = std::exchange(down_, true);
   FailAll(absl::UnavailableError(absl::StrCat(name_, " at ", endpoint_, ": nobody answers there")));
-  OpenAnew();
+  if (!was_down) OpenAnew();
 }
 
 void ZmqPeer::FailAll(const Status& status) {

@@ -3,8 +3,9 @@
 // A call is sent when the connection has answered a ping, within a credit of bytes, and kept until
 // its reply or its deadline. While calls wait the peer is pinged; when its answer shows a new
 // connection or a new process, what was sent before is sent again (every request may come twice).
-// When it is silent for longer than a peer may be, all calls fail with kUnavailable. Runs on the
-// thread of its lane.
+// When it is silent for longer than a peer may be it is down: all calls fail with kUnavailable, new
+// ones at once, until a ping is answered. Not so where there is nobody else to ask: calls to the
+// coordinator wait for it until their deadline. Runs on the thread of its lane.
 #pragma once
 
 #include <deque>
@@ -80,6 +81,7 @@ class ZmqPeer {
   int64_t first_ping_ = 0;  // On this socket.
   int64_t waiting_since_ = 0;  // For a sign of life; 0: nobody waits.
   bool down_ = false;          // It was silent for too long, and has not been heard since.
+  const bool only_one_;        // There is no other that could be asked.
 };
 
 }  // namespace holdfast

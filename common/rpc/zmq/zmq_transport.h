@@ -38,14 +38,13 @@ class ZmqTransport : public Transport {
 
   // Where it listens, with the port it got; empty when it serves nobody.
   const std::string& endpoint() const;
-  // Calls to `address` go to the process at `endpoint` (as in ZmqOptions::listen), which must prove
-  // that it holds the secret key of `server`. Replaces what was known; an empty endpoint forgets.
-  void Route(const std::string& address, const std::string& endpoint, const CurvePublicKey& server);
-
   void Attach(const std::string& address, Service& service, Loop& loop) override;
   void Detach(const std::string& address) override;
   void Call(const std::string& address, RpcMessage request, int64_t timeout_nanos,
             ReplyFn done) override;
+  // `endpoint` is as in ZmqOptions::listen; an empty one forgets the address.
+  void Route(const std::string& address, const std::string& endpoint,
+             const CurvePublicKey& server) override;
   std::unique_ptr<Monitor> NewMonitor() override;
 
  private:

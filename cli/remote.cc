@@ -1,0 +1,70 @@
+#include "cli/remote.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cli/exit_code.h"
+#include "common/base/text.h"
+#include "common/cluster/routes.h"
+#include "common/rpc/methods.h"
+
+namespace holdfast::cli {
+namespace {
+
+constexpr int64_t kConnectNanos = 10'000'000'000;
+
+}  // namespace
+
+StatusOr<std::unique_ptr<ZmqTransport>> ConnectTo(const std::string& endpoint,
+                                                  const ClusterIdentity& identity) {
+  RETURN_IF_ERROR(DataEndpoint(endpoint).status());
+  ZmqOptions options;
+  options.keys = {identity.public_key, identity.secret_key};
+  ASSIGN_OR_RETURN(std::unique_ptr<ZmqTransport> transport, ZmqTransport::Open(options));
+  transport->Route(kCoordinatorAddress, endpoint, identity.coordinator);
+  return transport;
+}
+
+Status RemoteVault::Connect(const std::string& endpoint, KeyFile key) {
+  if (!key.cluster) {
+    return absl::PermissionDeniedError(
+        "this key file is for a vault in a directory, not for a cluster");
+  }
+  ASSIGN_OR_RETURN(transport_, ConnectTo(endpoint, *key.cluster));
+  StatusOr<RpcMessage> reply =
+      CallAndWait(*transport_, kCoordinatorAddress,
+                  MakeMessage(rpc::kGetMap, proto::GetMapRequest()), kConnectNanos);
+  if (absl::IsUnavailable(reply.status())) {
+    return absl::UnavailableError(
+        absl::StrCat("no coordinator answers at ", Printable(endpoint),
+                     ": it is not running, or not the one of this key file, or it does not know "
+                     "this key"));
+  }
+  if (!reply.ok()) return reply.status();
+  ASSIGN_OR_RETURN(const auto head, ParseHead<proto::GetMapReply>(*reply));
+  ASSIGN_OR_RETURN(const ClusterMap map, DecodeClusterMap(head.map()));
+  if (VaultId::FromBytes(AsBytes(head.vault())) != key.vault) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("this key file is for another vault than the one at ", Printable(endpoint)));
+  }
+  RouteNodes(*transport_, map);
+  replicas_ = map.replicas;
+  for (const MapNode& node : map.nodes) {
+    if (node.state == holdfast::NodeState::kRemoved) continue;
+    nodes_.push_back({node.number, node.endpoint, absl::OkStatus()});
+  }
+  const VaultParams params{key.domain, map.chunk_size};
+  vault_ = std::make_unique<Vault>(*transport_, std::move(key), params, SystemClock(), SecureRng());
+  return absl::OkStatus();
+}
+
+std::unique_ptr<RemoteVault> RemoteVault::Open(const std::string& endpoint, KeyFile key,
+                                               OpenError* error) {
+  std::unique_ptr<RemoteVault> remote(new RemoteVault());
+  const Status status = remote->Connect(endpoint, std::move(key));
+  if (status.ok()) return remote;
+  *error = {status, ExitCodeOf(status)};
+  return nullptr;
+}
+
+}  // namespace holdfast::cli
