@@ -48,7 +48,7 @@ using RecordId = FixedId<struct RecordIdTag, 32>;
 using ObjectTag = FixedId<struct ObjectTagTag, 32>;
 // XXH3-128 of the stored bytes, canonical (big-endian) form.
 using Checksum = FixedId<struct ChecksumTag, 16>;
-// A principal's CURVE public key (curve25519, RFC 7748), which is also its name.
+// A principal's public key, which is also its name.
 using CurvePublicKey = FixedId<struct CurvePublicKeyTag, 32>;
 
 }  // namespace holdfast

@@ -144,60 +144,203 @@ TEST(Placement, GroupIsTheTopTwelveBits) {
   EXPECT_EQ(ActingSet(map, id), map.placement[0xabc]);
 }
 
+TEST(Placement, OnlyNodesThatAreInTakeRecords) {
+  ClusterMap map = EqualNodes(6, 6);
+  map.nodes[1].state = NodeState::kDraining;
+  map.nodes[2].state = NodeState::kOut;
+  map.nodes[4].state = NodeState::kRemoved;
+  ComputePlacement(map);
+  for (const auto& nodes : map.placement) {
+    EXPECT_EQ(std::set<uint32_t>(nodes.begin(), nodes.end()), (std::set<uint32_t>{0, 3, 5}));
+  }
+}
+
+TEST(Placement, OnlyAllowedSitesTakeRecords) {
+  ClusterMap map = SixNodes(6);
+  map.sites = {"b", "c"};
+  ComputePlacement(map);
+  for (const auto& nodes : map.placement) {
+    EXPECT_EQ(std::set<uint32_t>(nodes.begin(), nodes.end()), (std::set<uint32_t>{3, 5}));
+  }
+}
+
+TEST(Placement, SiteIsTheFirstComponent) {
+  EXPECT_EQ(SiteOf("berne/r1/h2/d3"), "berne");
+  EXPECT_EQ(SiteOf("disk0"), "disk0");
+  EXPECT_EQ(SiteOf("/r1"), "");
+  EXPECT_EQ(SiteOf(""), "");
+}
+
+TEST(Placement, PutsOfAMigratingGroupGoToBothSets) {
+  ClusterMap map = EqualNodes(5, 3);
+  ComputePlacement(map);
+  EXPECT_FALSE(Migrating(map, 7));
+  EXPECT_EQ(WriteSet(map, 7), map.placement[7]);
+  map.placement[7] = {0, 1, 2};
+  map.target[7] = {4, 2, 3};
+  EXPECT_TRUE(Migrating(map, 7));
+  EXPECT_FALSE(Migrating(map, 8));
+  EXPECT_EQ(WriteSet(map, 7), (std::vector<uint32_t>{0, 1, 2, 4, 3}));
+  map.target.clear();
+  EXPECT_FALSE(Migrating(map, 7));
+}
+
+// A map with something in every field but its table.
+ClusterMap FullMap() {
+  ClusterMap map = SixNodes(3);
+  map.sites = {"a", "b"};
+  map.nodes[1].state = NodeState::kDraining;
+  map.nodes[2].state = NodeState::kOut;
+  map.nodes[4].state = NodeState::kRemoved;
+  for (MapNode& node : map.nodes) {
+    node.endpoint = "tcp://10.0.0." + std::to_string(node.number + 1) + ":7410";
+    node.public_key =
+        testing::Counting<CurvePublicKey>(static_cast<uint8_t>(0x20 * node.number + 1));
+  }
+  return map;
+}
+
+// The same with its table, in which two groups migrate.
+ClusterMap FullMapWithTable() {
+  ClusterMap map = FullMap();
+  ComputePlacement(map);
+  map.target[17] = {3, 5, 0};
+  map.target[4095] = {1};
+  return map;
+}
+
 void ExpectSame(const ClusterMap& a, const ClusterMap& b) {
   EXPECT_EQ(a.version, b.version);
   EXPECT_EQ(a.replicas, b.replicas);
+  EXPECT_EQ(a.sites, b.sites);
   EXPECT_EQ(a.placement, b.placement);
+  EXPECT_EQ(a.target, b.target);
   ASSERT_EQ(a.nodes.size(), b.nodes.size());
   for (size_t i = 0; i < a.nodes.size(); ++i) {
     EXPECT_EQ(a.nodes[i].number, b.nodes[i].number);
     EXPECT_EQ(a.nodes[i].id, b.nodes[i].id);
     EXPECT_EQ(a.nodes[i].weight, b.nodes[i].weight);
     EXPECT_EQ(a.nodes[i].failure_domain, b.nodes[i].failure_domain);
+    EXPECT_EQ(a.nodes[i].state, b.nodes[i].state);
+    EXPECT_EQ(a.nodes[i].endpoint, b.nodes[i].endpoint);
+    EXPECT_EQ(a.nodes[i].public_key, b.nodes[i].public_key);
   }
 }
 
 StatusOr<ClusterMap> Decode(Bytes bytes) { return DecodeClusterMap(AsView(bytes)); }
+StatusOr<ClusterMap> DecodeFixed(Bytes bytes) {
+  Buffer fixed(bytes.begin(), bytes.end());
+  FixCrc(fixed);
+  return Decode(fixed);
+}
 
 // Without its table, which would be most of the file and is covered by the tests above.
 TEST(ClusterMap, Golden) {
-  const Buffer golden = testing::Golden("cluster-map", AsBytes(EncodeClusterMap(SixNodes(3))));
+  const Buffer golden = testing::Golden("cluster-map", AsBytes(EncodeClusterMap(FullMap())));
   const auto decoded = Decode(golden);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
-  ExpectSame(*decoded, SixNodes(3));
+  ExpectSame(*decoded, FullMap());
   testing::ExpectFlipsRefused(golden, Decode);
   testing::ExpectTruncationsRefused(golden, Decode);
-  testing::ExpectChangesSurvived(golden, [](Bytes bytes) {
-    Buffer fixed(bytes.begin(), bytes.end());
-    FixCrc(fixed);
-    return Decode(fixed);
-  });
+  testing::ExpectChangesSurvived(golden, DecodeFixed);
   Buffer changed = golden;
-  changed[5] = 7;
+  changed[5] = 1;
   FixCrc(changed);
-  testing::ExpectRefusedByName(Decode(changed).status(), "cluster map version 7");
+  testing::ExpectRefusedByName(Decode(changed).status(), "cluster map version 1");
 }
 
 TEST(ClusterMap, TableSurvives) {
-  ClusterMap map = SixNodes(3);
-  ComputePlacement(map);
+  const ClusterMap map = FullMapWithTable();
   const auto decoded = DecodeClusterMap(EncodeClusterMap(map));
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   ExpectSame(*decoded, map);
+  const size_t stable = EncodeClusterMap([&] {
+                          ClusterMap without = map;
+                          without.target.clear();
+                          return without;
+                        }())
+                            .size();
+  // Number, size and nodes of the two groups that migrate; nothing for the others.
+  EXPECT_EQ(EncodeClusterMap(map).size(), stable + (4 + 4 + 3 * 4) + (4 + 4 + 1 * 4));
 }
 
-TEST(ClusterMap, TablesThatNameNoNodeAreRefused) {
-  ClusterMap map = EqualNodes(3, 2);
-  ComputePlacement(map);
-  map.placement[17] = {0, 3};
-  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
-  map.placement[17] = {1, 1};
-  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
-  map.placement.resize(5);
-  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
-  map = EqualNodes(3, 2);
-  map.nodes[1].weight = -1;
-  EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status()));
+// Both ends of the table, where sizes and targets lie: with a checksum that is right, so that the
+// parser itself must see it.
+TEST(ClusterMap, DamageInTheTableIsRefusedOrSurvived) {
+  const std::string encoded = EncodeClusterMap(FullMapWithTable());
+  const Buffer whole(encoded.begin(), encoded.end());
+  for (size_t cut = 1; cut < 200; ++cut) {
+    const Buffer shorter(whole.begin(), whole.end() - cut);
+    EXPECT_FALSE(DecodeFixed(shorter).ok()) << cut;
+  }
+  for (size_t back = 4; back < 150; ++back) {
+    for (const int value : {0x00, 0x01, 0x7f, 0x80, 0xff}) {
+      Buffer changed = whole;
+      changed[changed.size() - 1 - back] = static_cast<uint8_t>(value);
+      DecodeFixed(changed).status().IgnoreError();
+    }
+  }
+}
+
+using Change = void (*)(ClusterMap&);
+
+TEST(ClusterMap, WhatMakesNoSenseIsRefused) {
+  const std::pair<const char*, Change> changes[] = {
+      {"no such node",
+       [](ClusterMap& m) {
+         m.placement[17] = {0, 6};
+       }},
+      {"one node twice",
+       [](ClusterMap& m) {
+         m.placement[17] = {1, 1};
+       }},
+      {"a table of five", [](ClusterMap& m) { m.placement.resize(5); }},
+      {"target of no such node", [](ClusterMap& m) { m.target[17] = {6}; }},
+      {"target twice",
+       [](ClusterMap& m) {
+         m.target[17] = {2, 3, 2};
+       }},
+      {"a weight below zero", [](ClusterMap& m) { m.nodes[1].weight = -1; }},
+      {"a weight that is no number", [](ClusterMap& m) { m.nodes[1].weight = std::nan(""); }},
+      {"another number", [](ClusterMap& m) { m.nodes[1].number = 2; }},
+      {"one uuid twice", [](ClusterMap& m) { m.nodes[1].id = m.nodes[4].id; }},
+      {"state 0", [](ClusterMap& m) { m.nodes[1].state = NodeState{0}; }},
+      {"state 5", [](ClusterMap& m) { m.nodes[1].state = NodeState{5}; }},
+      {"no replicas", [](ClusterMap& m) { m.replicas = 0; }},
+      {"sites out of order",
+       [](ClusterMap& m) {
+         m.sites = {"b", "a"};
+       }},
+      {"a site twice",
+       [](ClusterMap& m) {
+         m.sites = {"a", "a"};
+       }},
+      {"a site that is a rack", [](ClusterMap& m) { m.sites = {"a/1"}; }},
+  };
+  for (const auto& [name, change] : changes) {
+    ClusterMap map = FullMapWithTable();
+    change(map);
+    EXPECT_TRUE(absl::IsDataLoss(DecodeClusterMap(EncodeClusterMap(map)).status())) << name;
+  }
+}
+
+// What EncodeClusterMap never writes: the list of groups that migrate, at the end of the bytes.
+TEST(ClusterMap, TargetsAreInOrderAndNotEmpty) {
+  const std::string encoded = EncodeClusterMap(FullMapWithTable());
+  const size_t first = encoded.size() - 4 - (4 + 4 + 4) - (4 + 4 + 12), second = first + 20;
+  const auto decode = [&](size_t at, uint32_t value) {
+    Buffer changed(encoded.begin(), encoded.end());
+    for (int i = 0; i < 4; ++i) changed[at + i] = static_cast<uint8_t>(value >> (8 * i));
+    return DecodeFixed(changed).status();
+  };
+  EXPECT_TRUE(decode(first, 17).ok());
+  EXPECT_TRUE(decode(second, 18).ok());
+  EXPECT_TRUE(absl::IsDataLoss(decode(second, 17)));       // Twice the same.
+  EXPECT_TRUE(absl::IsDataLoss(decode(second, 3)));        // Out of order.
+  EXPECT_TRUE(absl::IsDataLoss(decode(second, 4096)));     // No such group.
+  EXPECT_TRUE(absl::IsDataLoss(decode(second + 4, 0)));    // Empty.
+  EXPECT_TRUE(absl::IsDataLoss(decode(first - 4, 4097)));  // More than there are groups.
+  EXPECT_TRUE(absl::IsDataLoss(decode(first - 4, 1)));     // Bytes left over.
 }
 
 TEST(ClusterMap, QuorumAndAddresses) {
