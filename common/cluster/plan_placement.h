@@ -15,8 +15,8 @@ namespace holdfast {
 //      spread worse moves, whatever that does to the load.
 //   2. Balance: as far as 1 allows, the number of sets that hold a node is its weight's share of
 //      all, rounded down or up (fair_shares.h).
-//   3. Rest: of the plans with that, one that keeps the most of `map.placement`; and of what it
-//      must move, as much as can goes where `map.target` already takes it.
+//   3. Rest: of the plans with these loads, one that keeps the most of `map.placement`; and of what
+//      it must move, as much as can goes where `map.target` already takes it.
 // A set that does not change is given as it stands in `map.placement`; another one best-ranked
 // first. An empty `map.placement` is one that holds nothing. Integers only, ties by node uuid: the
 // same on every machine. Worst case here, 50 nodes at R=3 from nothing: about 0.1 s.
