@@ -165,6 +165,7 @@ bool ReadTargets(Reader& reader, ClusterMap& map) {
 bool ReadClass(Reader& reader, ClusterMap& map) {
   if (reader.U32() != kClasses) return false;
   map.replicas = reader.U32();
+  map.chunk_size = reader.U32();
   return reader.ok() && map.replicas > 0 && ReadSites(reader, map.sites) &&
          ReadPlacement(reader, map) && ReadTargets(reader, map);
 }
@@ -204,6 +205,7 @@ std::string EncodeClusterMap(const ClusterMap& map) {
   WriteNodes(writer, map.nodes);
   writer.U32(kClasses);
   writer.U32(map.replicas);
+  writer.U32(map.chunk_size);
   writer.U32(static_cast<uint32_t>(map.sites.size()));
   for (const std::string& site : map.sites) writer.Blob(site);
   writer.U32(static_cast<uint32_t>(map.placement.size()));
@@ -232,7 +234,5 @@ StatusOr<ClusterMap> DecodeClusterMap(std::string_view text) {
   }
   return map;
 }
-
-std::string NodeAddress(uint32_t number) { return "node/" + std::to_string(number); }
 
 }  // namespace holdfast

@@ -15,6 +15,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/rpc/addresses.h"
 
 namespace holdfast {
 
@@ -44,6 +45,7 @@ struct ClusterMap {
   // hold them, sorted; none named means that all may.
   uint32_t replicas = 1;
   std::vector<std::string> sites;
+  uint32_t chunk_size = 0;  // What clients of a cluster cut by; 0 in an embedded vault.
   // Per PG the acting set: R node numbers (fewer when there are fewer nodes), best first.
   std::vector<std::vector<uint32_t>> placement;
   // Per PG the set it migrates towards, best first; empty when it is stable. As long as
@@ -78,8 +80,5 @@ void ComputePlacement(ClusterMap& map);
 
 std::string EncodeClusterMap(const ClusterMap& map);
 StatusOr<ClusterMap> DecodeClusterMap(std::string_view bytes);
-
-std::string NodeAddress(uint32_t number);
-inline constexpr char kCoordinatorAddress[] = "coordinator";
 
 }  // namespace holdfast

@@ -29,6 +29,7 @@ ClusterMap SixNodes(uint32_t replicas) {
   ClusterMap map;
   map.version = 12;
   map.replicas = replicas;
+  map.chunk_size = 1 << 20;
   map.nodes = {Node(0, 1.0, "a/1/h1/d1"), Node(1, 2.0, "a/1/h1/d2"), Node(2, 1.0, "a/2/h2/d1"),
                Node(3, 1.5, "b/1/h3/d1"), Node(4, 0.0, "b/1/h3/d2"), Node(5, 0.5, "b/2/h4/d1")};
   return map;
@@ -212,6 +213,7 @@ ClusterMap FullMapWithTable() {
 void ExpectSame(const ClusterMap& a, const ClusterMap& b) {
   EXPECT_EQ(a.version, b.version);
   EXPECT_EQ(a.replicas, b.replicas);
+  EXPECT_EQ(a.chunk_size, b.chunk_size);
   EXPECT_EQ(a.sites, b.sites);
   EXPECT_EQ(a.placement, b.placement);
   EXPECT_EQ(a.target, b.target);
