@@ -1,5 +1,7 @@
 #include "cli/remote.h"
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +14,19 @@ namespace holdfast::cli {
 namespace {
 
 constexpr int64_t kConnectNanos = 10'000'000'000;
+constexpr int64_t kAgainNanos = 200'000'000;
+
+// A coordinator that has just started listens before it answers.
+StatusOr<RpcMessage> AskForMap(Transport& transport) {
+  const int64_t until = SystemClock().MonotonicNanos() + kConnectNanos;
+  for (;;) {
+    const int64_t left = until - SystemClock().MonotonicNanos();
+    StatusOr<RpcMessage> reply = CallAndWait(
+        transport, kCoordinatorAddress, MakeMessage(rpc::kGetMap, proto::GetMapRequest()), left);
+    if (!absl::IsUnavailable(reply.status()) || left < kAgainNanos) return reply;
+    std::this_thread::sleep_for(std::chrono::nanoseconds(kAgainNanos));
+  }
+}
 
 }  // namespace
 
@@ -31,9 +46,7 @@ Status RemoteVault::Connect(const std::string& endpoint, KeyFile key) {
         "this key file is for a vault in a directory, not for a cluster");
   }
   ASSIGN_OR_RETURN(transport_, ConnectTo(endpoint, *key.cluster));
-  StatusOr<RpcMessage> reply =
-      CallAndWait(*transport_, kCoordinatorAddress,
-                  MakeMessage(rpc::kGetMap, proto::GetMapRequest()), kConnectNanos);
+  const StatusOr<RpcMessage> reply = AskForMap(*transport_);
   if (absl::IsUnavailable(reply.status())) {
     return absl::UnavailableError(
         absl::StrCat("no coordinator answers at ", Printable(endpoint),

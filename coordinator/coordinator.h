@@ -51,7 +51,7 @@ class Coordinator : public Service {
   // Checks the catalogue against the nodes (C3), aborts sessions left open, sends the outbox.
   // Called off the Loop, before Attach; uses transport and waits. kDataLoss: damaged or behind the
   // nodes ("… run `holdfast fsck --rebuild-catalogue`"). kPermissionDenied: another vault's, or the
-  // wrong catalogue key. kUnavailable: no node answers. When so many are away that the catalogue
+  // wrong catalogue key. kUnavailable: no node of an embedded vault answers. When so many are away that the catalogue
   // could be behind without anybody saying so, it opens for reading; commits wait until enough
   // answer (coordinator/census.h).
   static StatusOr<std::unique_ptr<Coordinator>> Open(const CoordinatorOptions& options,

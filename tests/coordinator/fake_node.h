@@ -31,6 +31,11 @@ class FakeNode : public Service {
   bool swallow_commits = false;  // … are answered PRESENT without being stored.
   uint64_t puts = 0, commit_puts = 0;
 
+  // What the coordinator told it last, of each.
+  uint64_t map_version = 0, access_version = 0;
+  std::string map;
+  std::vector<proto::PrincipalEntry> principals;
+
   void Handle(RpcMessage request, ReplyFn reply) override {
     if (silent) return;
     switch (request.method) {
@@ -46,6 +51,8 @@ class FakeNode : public Service {
         return ReplyStatus(reply);
       case rpc::kNodeListCommits:
         return ListCommits(request, reply);
+      case rpc::kNodeConfigure:
+        return Configure(request, reply);
       default:
         reply(absl::InvalidArgumentError("the fake node has no such method"));
     }
@@ -70,6 +77,22 @@ class FakeNode : public Service {
   }
 
  private:
+  void Configure(const RpcMessage& message, const ReplyFn& reply) {
+    const auto request = ParseHead<proto::NodeConfigureRequest>(message).value();
+    if (!request.map().empty()) {
+      map = request.map();
+      map_version = request.map_version();
+    }
+    if (request.has_principals()) {
+      principals.assign(request.principals().begin(), request.principals().end());
+      access_version = request.access_version();
+    }
+    proto::NodeConfigureReply answer;
+    answer.set_map_version(map_version);
+    answer.set_access_version(access_version);
+    reply(MakeMessage(rpc::kNodeConfigure, answer));
+  }
+
   static std::vector<RecordId> Ids(const std::string& bytes) {
     std::vector<RecordId> ids;
     for (size_t i = 0; i + RecordId::kSize <= bytes.size(); i += RecordId::kSize) {

@@ -5,7 +5,8 @@
 namespace holdfast {
 
 TestVault::TestVault(Options options)
-    : rng_(options.seed),
+    : cluster_(options.cluster),
+      rng_(options.seed),
       loop_(clock_, rng_),
       node_loop_(loop_.NewChannel()),
       transport_(NewSimTransport(loop_, rng_, options.network)),
@@ -31,13 +32,20 @@ std::unique_ptr<Kv> TestVault::OpenKv() { return OpenMemKv(disk_, /*wal=*/true);
 
 CoordinatorEnv TestVault::Env() {
   coordinator_loop_ = &loop_.NewChannel();
-  return {clock_, rng_, *coordinator_loop_, *transport_, *kv_};
+  return {clock_, rng_, *coordinator_loop_, *transport_, *kv_, cluster_ ? &access_ : nullptr};
 }
 
 Status TestVault::Open() {
   kv_ = std::make_unique<HookedKv>(OpenKv());
   if (!formatted_) {
-    RETURN_IF_ERROR(Coordinator::Format(options_, *kv_, clock_));
+    if (cluster_) {
+      CoordinatorOptions options = options_;
+      options.map.nodes.clear();
+      ComputePlacement(options.map);
+      RETURN_IF_ERROR(Coordinator::FormatCluster(options, {.key = {{1}}, .roles = 7}, *kv_));
+    } else {
+      RETURN_IF_ERROR(Coordinator::Format(options_, *kv_, clock_));
+    }
     formatted_ = true;
   }
   ASSIGN_OR_RETURN(coordinator_, Coordinator::Open(options_, Env()));

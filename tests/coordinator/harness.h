@@ -57,6 +57,7 @@ class TestVault {
     uint64_t seed = 1;
     uint32_t nodes = 1, replicas = 1;
     SimNetworkOptions network;
+    bool cluster = false;  // The map is the catalogue's: nodes are there, and have to be added.
   };
   explicit TestVault(Options options);
   ~TestVault();
@@ -80,6 +81,7 @@ class TestVault {
   const CoordinatorOptions& options() const { return options_; }
   CoordinatorOptions& mutable_options() { return options_; }
   Transport& transport() { return *transport_; }
+  const AccessTable& access() const { return access_; }
 
   template <class Reply, class Request>
   StatusOr<Reply> Rpc(uint16_t method, const Request& request) {
@@ -131,6 +133,8 @@ class TestVault {
   std::unique_ptr<Kv> OpenKv();
   CoordinatorEnv Env();
 
+  const bool cluster_;
+  AccessTable access_;
   SimClock clock_;
   SimRng rng_;
   SimLoop loop_;

@@ -78,7 +78,7 @@ class ZmqPeer {
   // Of the last pong; zero until one came.
   uint64_t start_ = 0, connection_ = 0;
   int64_t last_ping_ = 0;
-  int64_t first_ping_ = 0;  // On this socket.
+  int64_t first_ping_ = 0;     // On this socket.
   int64_t waiting_since_ = 0;  // For a sign of life; 0: nobody waits.
   bool down_ = false;          // It was silent for too long, and has not been heard since.
   const bool only_one_;        // There is no other that could be asked.

@@ -110,6 +110,35 @@ TEST_F(KeyFileTest, GoldenWrapped) {
   EXPECT_TRUE(absl::IsPermissionDenied(Read(golden, std::nullopt).status()));
 }
 
+// A cluster's: the full one has no catalogue key, and one without content keys has none at all.
+TEST_F(KeyFileTest, OfACluster) {
+  KeyFile key = FixedKeyFile();
+  key.catalogue_key = {};
+  key.cluster = {Counting<CurvePublicKey>(0xa0), CountingArray<32>(0xc0),
+                 Counting<CurvePublicKey>(0x60)};
+  const auto full = Read(Written(key, std::nullopt), std::nullopt);
+  ASSERT_TRUE(full.ok()) << full.status();
+  ExpectSameKeys(*full, key);
+  ASSERT_TRUE(full->cluster.has_value());
+  EXPECT_EQ(full->cluster->public_key, key.cluster->public_key);
+  EXPECT_EQ(full->cluster->secret_key, key.cluster->secret_key);
+  EXPECT_EQ(full->cluster->coordinator, key.cluster->coordinator);
+
+  ASSERT_TRUE(fs_.Remove("/k/written").ok());
+  const std::string text = Written(MakeClusterOnly(key), std::nullopt);
+  EXPECT_EQ(text, testing::GoldenText("key-file-cluster.json", text));
+  for (const char* name : {"k_dedup", "domain", "root", "signing", "catalogue"}) {
+    EXPECT_EQ(text.find(std::string("\"") + name + "_"), std::string::npos) << name;
+  }
+  const auto bare = Read(text, std::nullopt);
+  ASSERT_TRUE(bare.ok()) << bare.status();
+  EXPECT_FALSE(bare->can_read() || bare->can_ingest());
+  EXPECT_EQ(bare->cluster->secret_key, key.cluster->secret_key);
+  EXPECT_TRUE(absl::IsPermissionDenied(MakeIngestOnly(*bare).status()));
+  // A role that says more than is there.
+  EXPECT_TRUE(absl::IsDataLoss(Read(Edited(text, "cluster-only", "full"), std::nullopt).status()));
+}
+
 TEST_F(KeyFileTest, SaysWhetherItWantsAPassphrase) {
   SimRng rng(1);
   ASSERT_TRUE(WriteKeyFile(fs_, "/k/clear", FixedKeyFile(), std::nullopt, rng).ok());

@@ -129,6 +129,16 @@ TEST(Rows, Outbox) {
   EXPECT_EQ(row.keys, FixedOutbox().keys);
 }
 
+TEST(Rows, Principal) {
+  const PrincipalRow fixed = {
+      .roles = 3, .revoked = true, .added_nanos = 1'700'000'000'004, .name = "field unit 4"};
+  const auto row = CheckRow("row-principal", "principal row", fixed, DecodePrincipalRow);
+  EXPECT_EQ(row.roles, 3u);
+  EXPECT_TRUE(row.revoked);
+  EXPECT_EQ(row.added_nanos, fixed.added_nanos);
+  EXPECT_EQ(row.name, fixed.name);
+}
+
 TEST(Keys, ObjectKeyGolden) {
   const std::string name("a\0b\xff", 4);
   const std::string key = ObjectKey(7, name, 2);
@@ -210,6 +220,10 @@ TEST(Keys, OtherKinds) {
   EXPECT_EQ(ToHex(AsBytes(OutboxKey(258))), "780000000000000102");
   const auto session = Counting<SessionId>(0x10);
   EXPECT_EQ(ToHex(AsBytes(SessionKey(session))), "73" + session.hex());
+  const auto principal = Counting<CurvePublicKey>(0x10);
+  EXPECT_EQ(ToHex(AsBytes(PrincipalKey(principal))), "70" + principal.hex());
+  EXPECT_EQ(ParsePrincipalKey(PrincipalKey(principal)), principal);
+  EXPECT_TRUE(ParsePrincipalKey(CollectionKey("case")).is_zero());
   const auto sealing = Counting<SealingKeyId>(0x10);
   EXPECT_EQ(ToHex(AsBytes(SealingKeyKey(sealing))), "6b" + sealing.hex());
 }

@@ -1,0 +1,114 @@
+"""A cluster of real processes on loopback, for one test."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import harness
+from harness import BINARY
+
+
+def free_ports():
+    """A port with a free one after it."""
+    for _ in range(100):
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue
+    raise AssertionError("no two free ports side by side")
+
+
+class Daemon:
+    """One `serve`, which may be stopped and started again."""
+
+    def __init__(self, what, config, log):
+        self.what, self.config, self.log = what, config, log
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            begin = log.tell()
+            self.process = subprocess.Popen([BINARY, self.what, "serve", "--config", self.config],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while b"listening on" not in self.said(begin):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{self.config} does not serve: {self.said(begin)!r}")
+            time.sleep(0.02)
+
+    def said(self, begin=0):
+        with open(self.log, "rb") as log:
+            log.seek(begin)
+            return log.read()
+
+    def kill(self, sig=signal.SIGKILL):
+        """Ends it; its exit code."""
+        self.process.send_signal(sig)
+        return self.process.wait(timeout=60)
+
+    @property
+    def runs(self):
+        return self.process is not None and self.process.poll() is None
+
+    def peak_rss_bytes(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmHWM"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError("no VmHWM")
+
+
+class Cluster(harness.Vault):
+    """A coordinator and nodes, each a process. A vault like any, named by its endpoint."""
+
+    def __init__(self, test, directory, nodes=3, replicas=3):
+        super().__init__(test, directory, make=False)
+        self.base = directory
+        os.makedirs(directory, exist_ok=True)
+        self.port = free_ports()
+        self.dir = f"tcp://127.0.0.1:{self.port}"  # What --vault gets.
+        home = os.path.join(directory, "coordinator")
+        self.run("cluster", "init", home, "--listen", self.dir, "--replicas", str(replicas),
+                 vault=False)
+        self.coordinator = Daemon("coordinator", os.path.join(home, "coordinator.toml"),
+                                  os.path.join(directory, "coordinator.log"))
+        test.addCleanup(self.stop)
+        self.daemons = []
+        self.coordinator.start()
+        for i in range(nodes):
+            self.join(i)
+        self.wait_until_well()
+
+    def join(self, i):
+        home = os.path.join(self.base, f"node-{i}")
+        self.run("cluster", "join", home, "--listen", f"tcp://127.0.0.1:{free_ports()}",
+                 "--weight", "1", "--place", f"site/rack/host-{i}")
+        node = Daemon("node", os.path.join(home, "node.toml"),
+                      os.path.join(self.base, f"node-{i}.log"))
+        self.daemons.append(node)
+        node.start()
+
+    @property
+    def node_dirs(self):
+        return [os.path.join(self.base, f"node-{i}", "node") for i in range(len(self.daemons))]
+
+    def wait_until_well(self, seconds=30):
+        deadline = time.monotonic() + seconds
+        while True:
+            result = self.run("status", "--json", expect=None)
+            if result.code == harness.OK:
+                return
+            if time.monotonic() > deadline:
+                self.test.fail(f"not well within {seconds} s\n{result}")
+            time.sleep(0.2)
+
+    def stop(self):
+        for daemon in [*self.daemons, self.coordinator]:
+            if daemon.runs:
+                daemon.kill()
