@@ -372,7 +372,7 @@ void Coordinator::Impl::CheckCatalogue(const RpcMessage& message, const ReplyFn&
 void Coordinator::Impl::AddNode(const RpcMessage& message, const ReplyFn& reply) {
   StatusOr<proto::AddNodeRequest> request = ParseHead<proto::AddNodeRequest>(message);
   if (!request.ok()) return reply(request.status());
-  const bool nothing_stored = log_.counters().versions == 0;
+  const bool nothing_stored = log_.head().number == 0;
   StatusOr<ClusterState::Change> change = cluster_.PlanAddNode(*request, nothing_stored);
   if (!change.ok()) return reply(change.status());
   proto::AddNodeReply answer;
