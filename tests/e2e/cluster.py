@@ -1,6 +1,8 @@
 """A cluster of real processes on loopback, for one test."""
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -10,18 +12,18 @@ import harness
 from harness import BINARY
 
 
-def free_ports():
-    """A port with a free one after it."""
-    for _ in range(100):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
+def free_ports(count=2):
+    """The first of `count` ports that are free, below those the system gives to connections."""
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(15000, 32000)
+        with contextlib.ExitStack() as sockets:
             try:
-                second.bind(("127.0.0.1", port + 1))
+                for i in range(count):
+                    sockets.enter_context(socket.socket()).bind(("127.0.0.1", port + i))
                 return port
-            except (OSError, OverflowError):
+            except OSError:
                 continue
-    raise AssertionError("no two free ports side by side")
+    raise AssertionError(f"no {count} free ports side by side")
 
 
 class Daemon:

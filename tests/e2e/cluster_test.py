@@ -207,7 +207,7 @@ class ClusterTest(harness.HoldfastTest):
         self.assertEqual(1, len(result.error_lines), result)
 
     def test_dev_cluster(self):
-        port = free_ports()
+        port = free_ports(20)
         script = os.path.join(harness.ROOT, "scripts", "dev-cluster.sh")
         env = {**os.environ, "HOLDFAST_BINARY": BINARY, "HOLDFAST_PORT": str(port)}
         home = self.path("dev")

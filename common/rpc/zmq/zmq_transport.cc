@@ -148,21 +148,21 @@ class ZmqTransport::Impl {
     ASSIGN_OR_RETURN(const TcpEndpoint tcp, ParseTcp(control));
     if (tcp.port != 0) return BindBoth(control, tcp.text(tcp.port + 1));
     StatusOr<Listeners> bound = absl::UnavailableError("no two free ports");
-    for (int i = 0; i < kPortAttempts && !bound.ok(); ++i) {
-      ASSIGN_OR_RETURN(const uint32_t port, FreePort(tcp));
-      if (port < kMaxPort) bound = BindBoth(tcp.text(port), tcp.text(port + 1));
-    }
+    for (int i = 0; i < kPortAttempts && !bound.ok(); ++i) bound = BindAny(tcp);
     return bound;
   }
 
-  StatusOr<uint32_t> FreePort(const TcpEndpoint& tcp) try {
-    zmq::socket_t probe = NewListener();
-    probe.bind(tcp.host + "*");
-    ASSIGN_OR_RETURN(const TcpEndpoint got, ParseTcp(probe.get(zmq::sockopt::last_endpoint)));
-    probe.unbind(got.text(got.port));
-    return got.port;
+  // A port that the system gives, and the next one, if that is free.
+  StatusOr<Listeners> BindAny(const TcpEndpoint& tcp) try {
+    Listeners bound{NewListener(), NewListener(), ""};
+    bound.control.bind(tcp.host + "*");
+    ASSIGN_OR_RETURN(const TcpEndpoint got,
+                     ParseTcp(bound.control.get(zmq::sockopt::last_endpoint)));
+    bound.data.bind(tcp.text(got.port + 1));
+    bound.endpoint = tcp.text(got.port);
+    return bound;
   } catch (const zmq::error_t& error) {
-    return CannotListen(tcp.host + "*", error);
+    return CannotListen(tcp.host + "0", error);
   }
 
   const ZmqOptions options_;
