@@ -2,9 +2,9 @@
 #include <sys/statvfs.h>
 
 #include <cstdio>
-#include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/kv_options.h"
 #include "cli/output.h"
@@ -25,23 +25,6 @@ constexpr uint32_t kFounderRoles =
     static_cast<uint32_t>(Role::kCustodian) | static_cast<uint32_t>(Role::kOperator);
 constexpr uint32_t kContentRoles =
     static_cast<uint32_t>(Role::kIngest) | static_cast<uint32_t>(Role::kReader);
-
-StatusOr<std::string> AbsolutePath(const std::string& path) {
-  std::error_code lost;  // The working directory may be gone.
-  const std::string absolute = std::filesystem::absolute(path, lost).lexically_normal().string();
-  if (lost) return absl::InvalidArgumentError(Printable(path) + ": " + lost.message());
-  return absolute.size() > 1 && absolute.ends_with('/') ? absolute.substr(0, absolute.size() - 1)
-                                                        : absolute;
-}
-
-Status CheckEmpty(const std::string& dir) {
-  ASSIGN_OR_RETURN(const bool exists, PosixFs().Exists(dir));
-  if (!exists) return absl::OkStatus();
-  ASSIGN_OR_RETURN(auto names, PosixFs().List(dir));
-  std::erase(names, "lost+found");
-  if (names.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(Printable(dir) + " is not empty: give an empty directory");
-}
 
 // A key file for a server: who it is, and for the coordinator the catalogue key.
 KeyFile ServerKey(const KeyFile& of, const CurveKeyPair& keys, const CurvePublicKey& coordinator) {
@@ -77,7 +60,7 @@ StatusOr<std::string> MakeCoordinator(const Globals& globals, const ClusterInitA
                                       uint32_t chunk_size) {
   RETURN_IF_ERROR(DataEndpoint(args.listen).status());
   ASSIGN_OR_RETURN(const std::string dir, AbsolutePath(args.dir));
-  RETURN_IF_ERROR(CheckEmpty(dir));
+  RETURN_IF_ERROR(CheckEmptyOrAbsent(PosixFs(), dir));
   ASSIGN_OR_RETURN(const bool key_exists, PosixFs().Exists(globals.key));
   if (key_exists) {
     return absl::InvalidArgumentError(Printable(globals.key) +
@@ -133,7 +116,7 @@ StatusOr<std::string> MakeNode(const Globals& globals, const ClusterJoinArgs& ar
   std::unique_ptr<ZmqTransport> transport;
   RETURN_IF_ERROR(Connect(globals, key, transport).status());
   ASSIGN_OR_RETURN(const std::string dir, AbsolutePath(args.dir));
-  RETURN_IF_ERROR(CheckEmpty(dir));
+  RETURN_IF_ERROR(CheckEmptyOrAbsent(PosixFs(), dir));
   Fs& fs = PosixFs();
   RETURN_IF_ERROR(fs.CreateDir(dir));
 
@@ -232,17 +215,12 @@ int RunClusterInit(const Globals& globals, const ClusterInitArgs& args) {
   if (globals.key.empty()) {
     return Fail("where shall your key go? give --key FILE or set HOLDFAST_KEY", kExitUsage);
   }
-  uint64_t chunk_size = 0;
-  if (!ParseBytes(args.chunk_size, &chunk_size) || chunk_size < (64u << 10) ||
-      chunk_size > (4u << 20) || (chunk_size & (chunk_size - 1)) != 0) {
-    return Fail("--chunk-size " + args.chunk_size + ": give a power of two from 64KiB to 4MiB",
-                kExitUsage);
-  }
+  const StatusOr<uint32_t> chunk_size = ParseChunkSize(args.chunk_size);
+  if (!chunk_size.ok()) return Fail(chunk_size.status());
   if (args.replicas < 1 || args.replicas > 8) {
     return Fail("--replicas: give 1 to 8", kExitUsage);
   }
-  const StatusOr<std::string> config =
-      MakeCoordinator(globals, args, static_cast<uint32_t>(chunk_size));
+  const StatusOr<std::string> config = MakeCoordinator(globals, args, *chunk_size);
   if (!config.ok()) return Fail(config.status());
   std::fprintf(stderr,
                "Coordinator made. Next:\n"

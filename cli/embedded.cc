@@ -1,8 +1,8 @@
 #include "cli/embedded.h"
 
 #include <algorithm>
-#include <filesystem>
 
+#include "cli/arguments.h"
 #include "cli/exit_code.h"
 #include "cli/kv_options.h"
 #include "common/base/text.h"
@@ -44,15 +44,6 @@ NodeOptions NodeOptionsOf(const VaultFile& file, const std::string& dir, size_t 
   return options;
 }
 
-Status CheckEmptyOrAbsent(Fs& fs, const std::string& path) {
-  ASSIGN_OR_RETURN(bool exists, fs.Exists(path));
-  if (!exists) return absl::OkStatus();
-  ASSIGN_OR_RETURN(auto names, fs.List(path));
-  std::erase(names, "lost+found");
-  if (names.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(Printable(path) + " is not empty: give an empty directory");
-}
-
 // `path`, or with a number behind it when that is taken.
 StatusOr<std::string> FreeName(Fs& fs, const std::string& path) {
   std::string name = path;
@@ -69,11 +60,9 @@ StatusOr<std::vector<VaultNode>> PlanNodes(Fs& fs, const InitOptions& options) {
   if (options.nodes.empty()) return std::vector<VaultNode>{{SecureRng().NewId<NodeId>(), "node-0"}};
   for (const std::string& disk : options.nodes) {
     RETURN_IF_ERROR(CheckEmptyOrAbsent(fs, disk));
-    std::error_code lost;  // The working directory may be gone.
-    std::string path = std::filesystem::absolute(disk, lost).lexically_normal().string();
-    if (lost)
-      return absl::InvalidArgumentError("--node " + Printable(disk) + ": " + lost.message());
-    if (path.size() > 1 && path.ends_with('/')) path.pop_back();
+    StatusOr<std::string> absolute = AbsolutePath(disk);
+    if (!absolute.ok()) return Annotate(absolute.status(), "--node");
+    const std::string path = *std::move(absolute);
     for (const VaultNode& other : nodes) {
       if (other.path == path) {
         return absl::InvalidArgumentError("--node " + Printable(disk) + " is given twice");

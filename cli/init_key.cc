@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "common/base/text.h"
 
@@ -73,13 +74,9 @@ int RunInit(const Globals& globals, const InitArgs& args) {
   options.dir = args.dir;
   options.nodes = args.nodes;
   options.replicas = args.replicas;
-  uint64_t chunk_size = 0;
-  if (!ParseBytes(args.chunk_size, &chunk_size) || chunk_size < (64u << 10) ||
-      chunk_size > (4u << 20) || (chunk_size & (chunk_size - 1)) != 0) {
-    return Fail("--chunk-size " + args.chunk_size + ": give a power of two from 64KiB to 4MiB",
-                kExitUsage);
-  }
-  options.chunk_size = static_cast<uint32_t>(chunk_size);
+  const StatusOr<uint32_t> chunk_size = ParseChunkSize(args.chunk_size);
+  if (!chunk_size.ok()) return Fail(chunk_size.status());
+  options.chunk_size = *chunk_size;
   if (globals.key.empty()) {
     return Fail("where shall the key go? give --key FILE or set HOLDFAST_KEY", kExitUsage);
   }

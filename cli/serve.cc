@@ -1,7 +1,5 @@
 #include "cli/serve.h"
 
-#include <sys/resource.h>
-
 #include <csignal>
 #include <cstdio>
 #include <mutex>
@@ -12,6 +10,7 @@
 #include "common/base/text.h"
 #include "common/cluster/access.h"
 #include "common/cluster/routes.h"
+#include "common/io/open_files.h"
 #include "common/kv/rocks_kv.h"
 #include "common/rpc/methods.h"
 #include "common/rpc/zmq/zmq_transport.h"
@@ -65,13 +64,6 @@ class StopSignals {
  private:
   sigset_t set_;
 };
-
-void RaiseOpenFileLimit() {
-  rlimit limit;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
 
 StatusOr<KeyFile> ReadServerKey(const std::string& path, bool coordinator) {
   ASSIGN_OR_RETURN(KeyFile key, ReadKeyFile(PosixFs(), path, std::nullopt));

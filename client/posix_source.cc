@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/source.h"
 #include "common/base/text.h"
+#include "common/io/open_files.h"
 
 namespace holdfast {
 namespace {
@@ -417,15 +417,6 @@ class PosixSource final : public Source {
   absl::flat_hash_map<std::pair<uint64_t, uint64_t>, Link> links_;
   std::atomic<bool> no_atime_{true};
 };
-
-// As many open files as the system lets us have without asking.
-void RaiseOpenFileLimit() {
-  rlimit limit;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-  }
-}
 
 StatusOr<Root> MakeRoot(const std::string& path) {
   if (path.empty()) return absl::InvalidArgumentError("a path to ingest is empty");
