@@ -17,6 +17,8 @@ constexpr int64_t kSilenceNanos = 5000 * kMilli;
 // Sent and unanswered; one message may be larger, alone.
 constexpr uint64_t kCreditBytes = 16u << 20;
 constexpr size_t kCreditCalls = 256;
+// Replies taken in before the peer, which holds back when it is owed much, is told so.
+constexpr uint64_t kTellBytes = 4u << 20;
 
 uint64_t BytesOf(const RpcMessage& m) {
   uint64_t bytes = m.head.size();
@@ -76,7 +78,7 @@ void ZmqPeer::Receive(int64_t now) {
     if (message.envelope.kind == Envelope::Kind::kPong) {
       OnPong(message.envelope);
     } else if (message.envelope.kind == Envelope::Kind::kReply) {
-      OnReply(std::move(message));
+      OnReply(std::move(message), now);
     }
   }
 }
@@ -86,7 +88,7 @@ void ZmqPeer::OnPong(const Envelope& pong) {
   if (connection_ != 0) SendAllAgain();
   start_ = pong.start;
   connection_ = pong.connection;
-  consumed_bytes_ = 0;
+  consumed_bytes_ = told_bytes_ = 0;
 }
 
 void ZmqPeer::SendAllAgain() {
@@ -98,9 +100,10 @@ void ZmqPeer::SendAllAgain() {
   sent_bytes_ = sent_calls_ = 0;
 }
 
-void ZmqPeer::OnReply(WireMessage message) {
+void ZmqPeer::OnReply(WireMessage message, int64_t now) {
   for (const SharedBytes& frame : message.frames) consumed_bytes_ += frame.view.size();
   consumed_bytes_ += message.head.size();
+  if (consumed_bytes_ - told_bytes_ >= kTellBytes) Ping(now);
   auto it = calls_.find(message.envelope.id);
   if (it == calls_.end()) return;  // Overdue, or answered before.
   const WireCall call = Remove(it);
@@ -141,7 +144,7 @@ void ZmqPeer::Ping(int64_t now) {
   Envelope ping;
   ping.kind = Envelope::Kind::kPing;
   ping.connection = connection_;
-  ping.consumed_bytes = consumed_bytes_;
+  ping.consumed_bytes = told_bytes_ = consumed_bytes_;
   SendMessage(socket_, "", std::move(ping), "", {});
 }
 
@@ -167,7 +170,7 @@ bool ZmqPeer::Send(uint64_t id, Pending& pending, int64_t now) {
   const int64_t left = std::clamp<int64_t>((pending.call.deadline - now) / kMilli, 1, UINT32_MAX);
   envelope.timeout_millis = static_cast<uint32_t>(left);
   envelope.connection = connection_;
-  envelope.consumed_bytes = consumed_bytes_;
+  envelope.consumed_bytes = told_bytes_ = consumed_bytes_;
   const RpcMessage& request = pending.call.request;
   if (!SendMessage(socket_, "", std::move(envelope), request.head, request.frames)) return false;
   pending.sent = true;

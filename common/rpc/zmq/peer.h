@@ -52,7 +52,7 @@ class ZmqPeer {
   bool Send(uint64_t id, Pending& pending, int64_t now);
   void Ping(int64_t now);
   void OnPong(const Envelope& pong);
-  void OnReply(WireMessage message);
+  void OnReply(WireMessage message, int64_t now);
   void SendAllAgain();
   void EndOverdue(int64_t now);
   void CheckSilence(int64_t now);
@@ -74,7 +74,8 @@ class ZmqPeer {
   uint64_t next_id_ = 1;
   uint64_t sent_bytes_ = 0;  // Of calls that were sent and have no reply.
   size_t sent_calls_ = 0;
-  uint64_t consumed_bytes_ = 0;  // Of replies on this connection.
+  uint64_t consumed_bytes_ = 0;  // Of replies on this connection …
+  uint64_t told_bytes_ = 0;      // … and how much of that the peer has been told.
   // Of the last pong; zero until one came.
   uint64_t start_ = 0, connection_ = 0;
   int64_t last_ping_ = 0;
