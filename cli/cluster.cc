@@ -176,8 +176,7 @@ Status MakePrincipal(const Globals& globals, const NewPrincipalArgs& args) {
   request.mutable_principal()->set_key(ToString(keys.public_key.bytes()));
   request.mutable_principal()->set_roles(roles);
   request.mutable_principal()->set_name(args.name);
-  const Status status =
-      Ask<proto::SetPrincipalReply>(*transport, rpc::kSetPrincipal, request).status();
+  Status status = Ask<proto::SetPrincipalReply>(*transport, rpc::kSetPrincipal, request).status();
   if (!status.ok()) PosixFs().Remove(args.out).IgnoreError();
   return status;
 }

@@ -222,7 +222,7 @@ Status RunNode(const std::string& config_path) {
   SayListening(address.c_str(), *transport);
   stop.Wait();
   transport->Detach(address);
-  const Status closed = CloseNode(*node, *loop);
+  Status closed = CloseNode(*node, *loop);
   loop.reset();
   return closed;
 }

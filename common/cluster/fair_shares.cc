@@ -108,6 +108,7 @@ class Shares {
 
   std::vector<Part> PartsOf(const std::vector<uint32_t>& which, const std::vector<Part>& all) {
     std::vector<Part> parts;
+    parts.reserve(which.size());
     for (const uint32_t i : which) parts.push_back(all[i]);
     return parts;
   }

@@ -45,6 +45,7 @@ std::vector<const MapNode*> EligibleNodes(const ClusterMap& map) {
 
 Spread SpreadOf(const std::vector<const MapNode*>& nodes, uint32_t replicas) {
   std::vector<std::string_view> domains;
+  domains.reserve(nodes.size());
   for (const MapNode* node : nodes) domains.push_back(node->failure_domain);
   return MakeSpread(domains, replicas);
 }
@@ -270,6 +271,7 @@ class Planner {
       return Better(CandidateOf(pg, a), CandidateOf(pg, b));
     });
     std::vector<uint32_t> numbers;
+    numbers.reserve(set.size());
     for (const uint32_t node : set) numbers.push_back(nodes_[node]->number);
     if (pg >= map_.placement.size()) return numbers;
     const std::vector<uint32_t>& acting = map_.placement[pg];

@@ -69,7 +69,7 @@ TEST_F(ClusterTest, NodesAreAddedOnceAndShareTheGroups) {
     ASSERT_EQ(set.size(), 2u);
     for (uint32_t node : set) ++load[node];
   }
-  for (int n : load) EXPECT_NEAR(n, 4096 * 2 / 3, 2);
+  for (int n : load) EXPECT_NEAR(n, 4096 * 2.0 / 3, 2);
 }
 
 TEST_F(ClusterTest, WhatCannotBeANodeIsRefused) {
@@ -77,7 +77,7 @@ TEST_F(ClusterTest, WhatCannotBeANodeIsRefused) {
   auto twice = Node(1);
   twice.set_endpoint(Node(0).endpoint());
   EXPECT_THAT(Message(Add(twice).status()), HasSubstr("node/0 already"));
-  for (auto spoil : std::vector<std::function<void(proto::AddNodeRequest&)>>{
+  for (const auto& spoil : std::vector<std::function<void(proto::AddNodeRequest&)>>{
            [](auto& r) { r.set_id("short"); }, [](auto& r) { r.set_id(std::string(16, 0)); },
            [](auto& r) { r.clear_public_key(); }, [](auto& r) { r.clear_endpoint(); },
            [](auto& r) { r.set_weight(0); }, [](auto& r) { r.set_weight(-1); },

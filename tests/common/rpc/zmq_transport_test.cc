@@ -354,7 +354,7 @@ TEST(ZmqTransportTest, CreditsDoNotLoseOrStall) {
       MonitorLock lock(*monitor);
       const bool good = r.ok() && r->frames.size() == 3 && r->frames[0].view.size() == 1'500'000 &&
                         r->frames[0].view[77] == i && r->frames[1].view.size() == size_t(i) &&
-                        r->frames[2].view.size() == size_t(1'000'000 + i);
+                        r->frames[2].view.size() == 1'000'000 + size_t(i);
       ++(good ? ok : failed);
     });
   }
