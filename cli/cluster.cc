@@ -108,8 +108,8 @@ double DefaultWeight(const std::string& dir) {
   return std::max(0.001, static_cast<double>(s.f_blocks) * s.f_frsize / kTebi);
 }
 
-// The coordinator learns of the node before its directory is made: run again after a failure, it is
-// the same node.
+// The node's number comes from the coordinator, so that one hears of the node before its directory
+// is made. What fails after that leaves a node in the map that nobody serves.
 StatusOr<std::string> MakeNode(const Globals& globals, const ClusterJoinArgs& args) {
   RETURN_IF_ERROR(DataEndpoint(args.listen).status());
   ASSIGN_OR_RETURN(const KeyFile key, LoadKey(globals));
