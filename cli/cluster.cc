@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/arguments.h"
+#include "cli/ask.h"
 #include "cli/commands.h"
 #include "cli/kv_options.h"
 #include "cli/output.h"
@@ -31,29 +32,6 @@ KeyFile ServerKey(const KeyFile& of, const CurveKeyPair& keys, const CurvePublic
   KeyFile key = MakeClusterOnly(of);
   key.cluster = {keys.public_key, keys.secret_key, coordinator};
   return key;
-}
-
-StatusOr<ZmqTransport*> Connect(const Globals& globals, const KeyFile& key,
-                                std::unique_ptr<ZmqTransport>& transport) {
-  if (!IsEndpoint(globals.vault)) {
-    return absl::InvalidArgumentError(
-        "which cluster? give --vault tcp://HOST:PORT, where its coordinator listens");
-  }
-  if (!key.cluster) {
-    return absl::PermissionDeniedError(
-        "this key file is for a vault in a directory, not for a cluster");
-  }
-  ASSIGN_OR_RETURN(transport, ConnectTo(globals.vault, *key.cluster));
-  return transport.get();
-}
-
-template <class Reply, class Request>
-StatusOr<Reply> Ask(Transport& transport, uint16_t method, const Request& request) {
-  constexpr int64_t kTimeoutNanos = 30'000'000'000;
-  ASSIGN_OR_RETURN(
-      const RpcMessage reply,
-      CallAndWait(transport, kCoordinatorAddress, MakeMessage(method, request), kTimeoutNanos));
-  return ParseHead<Reply>(reply);
 }
 
 StatusOr<std::string> MakeCoordinator(const Globals& globals, const ClusterInitArgs& args,
@@ -114,7 +92,7 @@ StatusOr<std::string> MakeNode(const Globals& globals, const ClusterJoinArgs& ar
   RETURN_IF_ERROR(DataEndpoint(args.listen).status());
   ASSIGN_OR_RETURN(const KeyFile key, LoadKey(globals));
   std::unique_ptr<ZmqTransport> transport;
-  RETURN_IF_ERROR(Connect(globals, key, transport).status());
+  RETURN_IF_ERROR(ConnectToCoordinator(globals, key, transport).status());
   ASSIGN_OR_RETURN(const std::string dir, AbsolutePath(args.dir));
   RETURN_IF_ERROR(CheckEmptyOrAbsent(PosixFs(), dir));
   Fs& fs = PosixFs();
@@ -132,7 +110,8 @@ StatusOr<std::string> MakeNode(const Globals& globals, const ClusterJoinArgs& ar
   request.set_endpoint(args.endpoint.empty() ? args.listen : args.endpoint);
   request.set_weight(args.weight > 0 ? args.weight : DefaultWeight(dir));
   request.set_failure_domain(args.place + "/" + config.id.hex().substr(0, 8));
-  ASSIGN_OR_RETURN(const auto reply, Ask<proto::AddNodeReply>(*transport, rpc::kAddNode, request));
+  ASSIGN_OR_RETURN(const auto reply, Ask<proto::AddNodeReply>(*transport, kCoordinatorAddress,
+                                                              rpc::kAddNode, request));
   config.number = reply.number();
 
   NodeOptions options;
@@ -166,7 +145,7 @@ Status MakePrincipal(const Globals& globals, const NewPrincipalArgs& args) {
   ASSIGN_OR_RETURN(const uint32_t roles, ParseRoles(args.roles));
   ASSIGN_OR_RETURN(const KeyFile own, LoadKey(globals));
   std::unique_ptr<ZmqTransport> transport;
-  RETURN_IF_ERROR(Connect(globals, own, transport).status());
+  RETURN_IF_ERROR(ConnectToCoordinator(globals, own, transport).status());
   ASSIGN_OR_RETURN(KeyFile key, KeyForRoles(own, roles));
   const CurveKeyPair keys = NewCurveKeyPair();
   key.cluster = {keys.public_key, keys.secret_key, own.cluster->coordinator};
@@ -176,7 +155,9 @@ Status MakePrincipal(const Globals& globals, const NewPrincipalArgs& args) {
   request.mutable_principal()->set_key(ToString(keys.public_key.bytes()));
   request.mutable_principal()->set_roles(roles);
   request.mutable_principal()->set_name(args.name);
-  Status status = Ask<proto::SetPrincipalReply>(*transport, rpc::kSetPrincipal, request).status();
+  Status status =
+      Ask<proto::SetPrincipalReply>(*transport, kCoordinatorAddress, rpc::kSetPrincipal, request)
+          .status();
   if (!status.ok()) PosixFs().Remove(args.out).IgnoreError();
   return status;
 }
@@ -184,8 +165,8 @@ Status MakePrincipal(const Globals& globals, const NewPrincipalArgs& args) {
 StatusOr<proto::ListPrincipalsReply> Principals(const Globals& globals,
                                                 std::unique_ptr<ZmqTransport>& transport) {
   ASSIGN_OR_RETURN(const KeyFile own, LoadKey(globals));
-  RETURN_IF_ERROR(Connect(globals, own, transport).status());
-  return Ask<proto::ListPrincipalsReply>(*transport, rpc::kListPrincipals,
+  RETURN_IF_ERROR(ConnectToCoordinator(globals, own, transport).status());
+  return Ask<proto::ListPrincipalsReply>(*transport, kCoordinatorAddress, rpc::kListPrincipals,
                                          proto::ListPrincipalsRequest());
 }
 
@@ -205,7 +186,8 @@ Status Revoke(const Globals& globals, const std::string& who) {
                                       "\": give the key, as `key list` shows it");
   }
   request.mutable_principal()->set_revoked(true);
-  return Ask<proto::SetPrincipalReply>(*transport, rpc::kSetPrincipal, request).status();
+  return Ask<proto::SetPrincipalReply>(*transport, kCoordinatorAddress, rpc::kSetPrincipal, request)
+      .status();
 }
 
 }  // namespace

@@ -96,6 +96,14 @@ struct ClusterJoinArgs {
 };
 int RunClusterJoin(const Globals& globals, const ClusterJoinArgs& args);
 
+struct NodeArgs {
+  enum class Action : uint8_t { kDrain, kRemove, kReplace } action = Action::kDrain;
+  uint32_t node = 0;
+  uint32_t successor = 0;
+  bool undo = false, lost = false;
+};
+int RunNode(const Globals& globals, const NodeArgs& args);
+
 struct NewPrincipalArgs {
   std::string roles;
   std::string name;

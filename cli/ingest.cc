@@ -11,6 +11,9 @@
 namespace holdfast::cli {
 namespace {
 
+// A node that restarts, or a coordinator, is back long before that.
+constexpr int64_t kWaitForClusterNanos = 300LL * 1'000'000'000;
+
 StatusOr<uint32_t> ParseDigests(const std::string& list) {
   uint32_t digests = kernels::kSha256;
   for (size_t begin = 0; begin <= list.size();) {
@@ -58,6 +61,12 @@ class Observer : public IngestObserver {
     SetName(line, "name", name);
     line["message"] = Printable(Message(status));
     PrintJson(line);
+  }
+
+  void OnWaiting(const Status& why) override {
+    std::fprintf(stderr, "holdfast: waiting: nothing can be stored just now: %s\n",
+                 Printable(Message(why)).c_str());
+    if (json_) PrintJson(Json{{"type", "waiting"}, {"message", Printable(Message(why))}});
   }
 
   void OnSkipped(const std::string& name) override {
@@ -135,6 +144,7 @@ int RunIngest(const Globals& globals, const IngestArgs& args) {
   int exit_code = 0;
   auto vault = OpenVault(globals, &exit_code);
   if (!vault) return exit_code;
+  if (IsEndpoint(globals.vault)) options.wait_nanos = kWaitForClusterNanos;
   auto source = OpenPosixSource(args.sources);
   if (!source.ok()) {
     Fail(source.status());

@@ -40,6 +40,7 @@ struct Args {
   KeyExportArgs key_export;
   ClusterInitArgs cluster_init;
   ClusterJoinArgs cluster_join;
+  NodeArgs node;
   NewPrincipalArgs new_principal;
   std::string revoke;
   std::string config;
@@ -165,21 +166,9 @@ void AddKeys(CLI::App& app, Args& args) {
   key->add_subcommand("list", "List the principals of a cluster");
 }
 
-void AddCluster(CLI::App& app, Args& args) {
-  CLI::App* cluster = app.add_subcommand("cluster", "Make a cluster of machines");
-  cluster->require_subcommand(1);
-  CLI::App* init = cluster->add_subcommand("init", "Make a coordinator, on the machine it runs on");
-  init->add_option("DIR", args.cluster_init.dir, "An empty or new directory")->required();
-  init->add_option("--listen", args.cluster_init.listen,
-                   "tcp://HOST:PORT, as the others reach it; the next port is used too")
-      ->required();
-  init->add_option("--replicas", args.cluster_init.replicas, "Copies of every chunk")
-      ->capture_default_str();
-  init->add_option("--chunk-size", args.cluster_init.chunk_size, "Average chunk, as in `init`")
-      ->capture_default_str();
-  init->footer("Makes the key file that --key names; it must not be there yet.");
-  CLI::App* join =
-      cluster->add_subcommand("join", "Make a storage node, on the machine it runs on");
+// `cluster join` and `node add` are the same.
+void AddJoin(CLI::App& to, const char* name, Args& args) {
+  CLI::App* join = to.add_subcommand(name, "Make a storage node, on the machine it runs on");
   join->add_option("DIR", args.cluster_join.dir, "An empty or new directory on the node's disk")
       ->required();
   join->add_option("--listen", args.cluster_join.listen,
@@ -193,13 +182,47 @@ void AddCluster(CLI::App& app, Args& args) {
                    "SITE/RACK/HOST: copies go to places that differ as early as they can")
       ->capture_default_str();
   join->footer("The key of --key must be one for operator; --vault says where the coordinator is.");
+}
 
-  for (const char* what : {"coordinator", "node"}) {
-    CLI::App* daemon = app.add_subcommand(
-        what, std::string("Run the ") + what + " of a cluster that `cluster` made here");
+void AddCluster(CLI::App& app, Args& args) {
+  CLI::App* cluster = app.add_subcommand("cluster", "Make a cluster of machines");
+  cluster->require_subcommand(1);
+  CLI::App* init = cluster->add_subcommand("init", "Make a coordinator, on the machine it runs on");
+  init->add_option("DIR", args.cluster_init.dir, "An empty or new directory")->required();
+  init->add_option("--listen", args.cluster_init.listen,
+                   "tcp://HOST:PORT, as the others reach it; the next port is used too")
+      ->required();
+  init->add_option("--replicas", args.cluster_init.replicas, "Copies of every chunk")
+      ->capture_default_str();
+  init->add_option("--chunk-size", args.cluster_init.chunk_size, "Average chunk, as in `init`")
+      ->capture_default_str();
+  init->footer("Makes the key file that --key names; it must not be there yet.");
+  AddJoin(*cluster, "join", args);
+}
+
+void AddDaemons(CLI::App& app, Args& args) {
+  CLI::App* coordinator = app.add_subcommand(
+      "coordinator", "Run the coordinator of a cluster that `cluster` made here");
+  CLI::App* node = app.add_subcommand(
+      "node", "Run a storage node, or say what becomes of the nodes of a cluster");
+  for (CLI::App* daemon : {coordinator, node}) {
     daemon->require_subcommand(1);
     CLI::App* serve = daemon->add_subcommand("serve", "Serve until SIGTERM");
-    serve->add_option("--config", args.config, std::string(what) + ".toml")->required();
+    serve->add_option("--config", args.config, "The file that `cluster` wrote")->required();
+  }
+  AddJoin(*node, "add", args);
+  CLI::App* drain = node->add_subcommand("drain", "Move a node's records elsewhere");
+  drain->add_flag("--undo", args.node.undo, "Let it take records again");
+  CLI::App* remove = node->add_subcommand("remove", "Take a drained node out for good");
+  CLI::App* replace =
+      node->add_subcommand("replace", "Drain a node once another one is there in its place");
+  for (CLI::App* verb : {drain, remove, replace}) {
+    verb->add_option("NODE", args.node.node, "Its number, as `status` shows it")->required();
+  }
+  replace->add_option("WITH", args.node.successor, "The node that is there")->required();
+  for (CLI::App* verb : {remove, replace}) {
+    verb->add_flag("--lost", args.node.lost,
+                   "Its disk is gone: what it held is copied from the others");
   }
 }
 
@@ -219,6 +242,17 @@ int DispatchCluster(const CLI::App& app, const Args& args) {
   return RunClusterJoin(args.globals, args.cluster_join);
 }
 
+int DispatchNode(const CLI::App& app, const Args& args) {
+  const std::string verb = app.get_subcommands().front()->get_subcommands().front()->get_name();
+  if (verb == "serve") return ServeNode(args.config);
+  if (verb == "add") return RunClusterJoin(args.globals, args.cluster_join);
+  NodeArgs node = args.node;
+  node.action = verb == "drain"    ? NodeArgs::Action::kDrain
+                : verb == "remove" ? NodeArgs::Action::kRemove
+                                   : NodeArgs::Action::kReplace;
+  return RunNode(args.globals, node);
+}
+
 int Dispatch(const CLI::App& app, const Args& args) {
   const std::string verb = app.get_subcommands().front()->get_name();
   if (verb == "init") return RunInit(args.globals, args.init);
@@ -232,7 +266,7 @@ int Dispatch(const CLI::App& app, const Args& args) {
   if (verb == "fsck") return RunFsck(args.globals, args.fsck);
   if (verb == "key" || verb == "cluster") return DispatchCluster(app, args);
   if (verb == "coordinator") return ServeCoordinator(args.config);
-  if (verb == "node") return ServeNode(args.config);
+  if (verb == "node") return DispatchNode(app, args);
   return RunCompletion(app, args.shell);
 }
 
@@ -280,6 +314,7 @@ int Main(int argc, char** argv) {
   AddCheckers(app, args);
   AddKeys(app, args);
   AddCluster(app, args);
+  AddDaemons(app, args);
   AddCompletion(app, args);
   try {
     Unmark(app);

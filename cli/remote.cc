@@ -40,6 +40,20 @@ StatusOr<std::unique_ptr<ZmqTransport>> ConnectTo(const std::string& endpoint,
   return transport;
 }
 
+StatusOr<ZmqTransport*> ConnectToCoordinator(const Globals& globals, const KeyFile& key,
+                                             std::unique_ptr<ZmqTransport>& transport) {
+  if (!IsEndpoint(globals.vault)) {
+    return absl::InvalidArgumentError(
+        "which cluster? give --vault tcp://HOST:PORT, where its coordinator listens");
+  }
+  if (!key.cluster) {
+    return absl::PermissionDeniedError(
+        "this key file is for a vault in a directory, not for a cluster");
+  }
+  ASSIGN_OR_RETURN(transport, ConnectTo(globals.vault, *key.cluster));
+  return transport.get();
+}
+
 Status RemoteVault::Connect(const std::string& endpoint, KeyFile key) {
   if (!key.cluster) {
     return absl::PermissionDeniedError(

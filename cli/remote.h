@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "cli/context.h"
 #include "cli/opened_vault.h"
 #include "common/crypto/key_file.h"
 #include "common/rpc/zmq/zmq_transport.h"
@@ -35,5 +36,9 @@ class RemoteVault : public OpenedVault {
   uint32_t replicas_ = 0;
   std::vector<NodeState> nodes_;
 };
+
+// The coordinator that --vault names, for a verb that needs no more of the vault.
+StatusOr<ZmqTransport*> ConnectToCoordinator(const Globals& globals, const KeyFile& key,
+                                             std::unique_ptr<ZmqTransport>& transport);
 
 }  // namespace holdfast::cli

@@ -178,6 +178,7 @@ Status RunCoordinator(const std::string& config_path) {
   options.vault = key.vault;
   options.domain = key.domain;
   options.keys = DeriveCatalogueKeys(key.catalogue_key);
+  options.out_after_nanos = config.out_after_seconds * kSecond;
   const CoordinatorEnv env{SystemClock(), SecureRng(), *loop, *transport, *catalogue, &access};
   ASSIGN_OR_RETURN(std::unique_ptr<Coordinator> coordinator, Coordinator::Open(options, env));
   transport->Attach(kCoordinatorAddress, *coordinator, *loop);
@@ -201,6 +202,9 @@ Status RunNode(const std::string& config_path) {
   options.vault = key.vault;
   options.node = config.id;
   options.node_number = config.number;
+  AccessTable access;
+  ASSIGN_OR_RETURN(std::unique_ptr<ZmqTransport> transport,
+                   ZmqTransport::Open(ServerOptions(key, config.listen, access)));
   const std::string index = config.dir + "/index";
   const NodeEnv env{PosixFs(),
                     SystemClock(),
@@ -208,14 +212,12 @@ Status RunNode(const std::string& config_path) {
                     *loop,
                     *io,
                     [index](bool create) { return OpenRocksKv(index, create, IndexKvOptions()); },
-                    [index] { return DestroyRocksKv(index); }};
+                    [index] { return DestroyRocksKv(index); },
+                    transport.get()};
   ASSIGN_OR_RETURN(std::unique_ptr<Node> node, Node::Open(options, env));
   for (const proto::Finding& finding : node->findings()) {
     std::fprintf(stderr, "holdfast: %s\n", Printable(finding.text()).c_str());
   }
-  AccessTable access;
-  ASSIGN_OR_RETURN(const std::unique_ptr<ZmqTransport> transport,
-                   ZmqTransport::Open(ServerOptions(key, config.listen, access)));
   NodeService service(*node, access, *transport, key.cluster->coordinator);
   const std::string address = NodeAddress(config.number);
   transport->Attach(address, service, *loop);
@@ -223,6 +225,9 @@ Status RunNode(const std::string& config_path) {
   stop.Wait();
   transport->Detach(address);
   Status closed = CloseNode(*node, *loop);
+  // What is still on its way to one of them finds it gone in this order.
+  node.reset();
+  transport.reset();
   loop.reset();
   return closed;
 }

@@ -16,6 +16,8 @@ struct CoordinatorConfig {
   std::string dir;       // Holds catalogue/.
   std::string listen;    // tcp://HOST:PORT; bulk data on the next port.
   std::string key_file;  // Cluster-only, with the catalogue key.
+  // A node that is away for so long gets its records copied elsewhere.
+  uint32_t out_after_seconds = 600;
 };
 struct NodeConfig {
   std::string dir;

@@ -33,6 +33,9 @@ class Config {
     const std::filesystem::path value = String(name);
     return (std::filesystem::path(path_).parent_path() / value).string();
   }
+  uint32_t NumberOr(const char* name, uint32_t fallback) {
+    return table_.contains(name) ? Number(name) : fallback;
+  }
   uint32_t Number(const char* name) {
     const auto value = table_[name].value<int64_t>();
     if (!value || *value < 0 || *value > UINT32_MAX) Wrong(name, "a number");
@@ -78,7 +81,8 @@ Status Write(const std::string& path, const toml::table& table, const char* what
 StatusOr<CoordinatorConfig> ReadCoordinatorConfig(const std::string& path) {
   ASSIGN_OR_RETURN(Config config, Config::Read(path));
   CoordinatorConfig c{config.Path("dir"), config.String("listen"), config.Path("key_file")};
-  RETURN_IF_ERROR(config.Done({"dir", "listen", "key_file"}));
+  c.out_after_seconds = config.NumberOr("out_after_seconds", c.out_after_seconds);
+  RETURN_IF_ERROR(config.Done({"dir", "listen", "key_file", "out_after_seconds"}));
   return c;
 }
 
@@ -91,10 +95,12 @@ StatusOr<NodeConfig> ReadNodeConfig(const std::string& path) {
 }
 
 Status WriteConfig(const std::string& path, const CoordinatorConfig& config) {
-  return Write(
-      path,
-      toml::table{{"dir", config.dir}, {"listen", config.listen}, {"key_file", config.key_file}},
-      "The coordinator of a Holdfast cluster");
+  return Write(path,
+               toml::table{{"dir", config.dir},
+                           {"listen", config.listen},
+                           {"key_file", config.key_file},
+                           {"out_after_seconds", int64_t{config.out_after_seconds}}},
+               "The coordinator of a Holdfast cluster");
 }
 
 Status WriteConfig(const std::string& path, const NodeConfig& config) {

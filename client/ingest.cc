@@ -12,25 +12,10 @@
 #include "client/ingest_manifest.h"
 #include "client/ingest_worker.h"
 #include "client/slab_pool.h"
-#include "common/cluster/routes.h"
 #include "common/rpc/methods.h"
 
 namespace holdfast {
 namespace {
-
-Status OpenSession(IngestContext& ctx) {
-  ctx.session = ctx.vault.rng().NewId<SessionId>();
-  proto::OpenSessionRequest request;
-  request.set_domain(ToString(ctx.vault.key().domain.bytes()));
-  request.set_session(ToString(ctx.session.bytes()));
-  ASSIGN_OR_RETURN(const RpcMessage reply,
-                   ctx.CallAndWait(kCoordinatorAddress, MakeMessage(rpc::kOpenSession, request)));
-  ASSIGN_OR_RETURN(const auto head, ParseHead<proto::OpenSessionReply>(reply));
-  ctx.epoch = head.epoch();
-  ASSIGN_OR_RETURN(ctx.map, DecodeClusterMap(head.map()));
-  RouteNodes(ctx.vault.transport(), ctx.map);
-  return absl::OkStatus();
-}
 
 Status CloseSession(IngestContext& ctx, bool abort) {
   proto::CloseSessionRequest request;
@@ -83,8 +68,8 @@ void RunPipeline(IngestContext& ctx, Source& source, IngestObserver& observer) {
   const SlabPlan plan(each, cut.max_size());
   const size_t threads = std::clamp<size_t>(slabs_bytes / (2 * plan.slab_bytes), 1, wanted);
   ManifestMaker maker(ctx);
-  Committer committer(ctx, maker, observer);
   ChunkStore store(ctx);
+  Committer committer(ctx, store, maker, observer);
   {
     SourceFeed feed(source, plan.long_bytes, ctx.inline_mode(), ctx.progress);
     RunWorkers({ctx, source, feed, store, maker, committer}, plan, threads);
@@ -107,7 +92,7 @@ StatusOr<IngestSummary> Ingest(Vault& vault, kernels::Engine& engine, Source& so
   if (options.collection.empty()) return absl::InvalidArgumentError("a collection needs a name");
   IngestProgress unwatched;
   IngestContext ctx(vault, engine, options, progress != nullptr ? *progress : unwatched);
-  RETURN_IF_ERROR(OpenSession(ctx));
+  RETURN_IF_ERROR(ctx.OpenSession());
   RunPipeline(ctx, source, observer);
   const Status closed = CloseSession(ctx, ctx.failed());
   if (ctx.failed()) {

@@ -20,6 +20,9 @@ struct IngestOptions {
   size_t slabs_bytes = 128u << 20;  // All slabs, two for each thread: with many, each is smaller.
   size_t commit_objects = 2000;     // Objects per commit at most …
   int64_t commit_delay_nanos = 200'000'000;  // … or when the oldest has waited this long.
+  // How long it waits when too few nodes, or no coordinator, can take what it has. With threads
+  // only.
+  int64_t wait_nanos = 0;
 };
 
 enum class ObjectState : uint8_t { kStored, kUnchanged };
@@ -35,6 +38,8 @@ class IngestObserver {
   // A source that could not be read or stored; the ingest goes on. Not called for what a vault that
   // failed could not take.
   virtual void OnError(const std::string& name, const Status& status) { (void)name, (void)status; }
+  // Nothing can be stored just now, and why; said again while it lasts.
+  virtual void OnWaiting(const Status& why) { (void)why; }
   // A device, socket or fifo.
   virtual void OnSkipped(const std::string& name) { (void)name; }
 };

@@ -14,6 +14,7 @@ constexpr uint64_t kPutBytes = 8u << 20;           // Per request …
 constexpr size_t kPutEntries = 1024;               // … and entries.
 constexpr uint64_t kMaxBytesInFlight = 32u << 20;  // Sealed, sent, unanswered.
 constexpr uint64_t kEntryOverhead = 1024;          // What bookkeeping counts for, in those bytes.
+constexpr int64_t kRetryNanos = 1'000'000'000;
 constexpr uint32_t kFailuresInARow = 4;  // Of a node's pins or puts, until the vault has failed.
 
 using State = PendingChunk::State;
@@ -67,14 +68,18 @@ struct ChunkStore::PutBatch {
   uint64_t bytes = 0;
 };
 
-ChunkStore::ChunkStore(IngestContext& ctx)
-    : ctx_(ctx), writer_(ctx.vault.key().writer()), nodes_(ctx.map.nodes.size()) {}
+ChunkStore::ChunkStore(IngestContext& ctx) : ctx_(ctx), writer_(ctx.vault.key().writer()) {}
 
 void ChunkStore::Begin(const std::vector<Cut>& cuts, Round& round) {
   round.owned.clear();
   round.claims.clear();
   {
     MonitorLock lock(*ctx_.monitor);
+    if (remembered_version_ != ctx_.map->version) {
+      // What was stored by another map may not be where this one wants it: it is asked for again.
+      young_ = old_ = {};
+      remembered_version_ = ctx_.map->version;
+    }
     for (const Cut& cut : cuts) Meet(cut, round);
   }
   SendPins(round);
@@ -92,6 +97,7 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
   };
   if (FindStored(cut.identity.id, object.clear.chunks.back().stored_length)) {
     claim();
+    object.map_version = std::min(object.map_version, remembered_version_);
     return CountDuplicates(1, cut.identity.length);
   }
   ++object.waits;
@@ -99,7 +105,8 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
   if (met_first) {
     it->second = std::make_unique<PendingChunk>();
     it->second->identity = cut.identity;
-    for (uint32_t node : ActingSet(ctx_.map, cut.identity.id)) {
+    it->second->map = ctx_.map;
+    for (uint32_t node : WriteSet(*ctx_.map, PlacementGroupOf(cut.identity.id))) {
       it->second->replicas.push_back({node});
     }
     round.owned.push_back({it->second.get(), cut.plain, cut.sha256, cut.from_device});
@@ -136,11 +143,14 @@ void ChunkStore::Remember(const RecordId& id, uint32_t stored_length) {
 }
 
 void ChunkStore::SendPins(Round& round) {
-  std::vector<std::vector<uint32_t>> asked(ctx_.map.nodes.size());
+  std::vector<std::vector<uint32_t>> asked;
   for (uint32_t i = 0; i < round.owned.size(); ++i) {
     PendingChunk& chunk = *round.owned[i].pending;
     chunk.outstanding = static_cast<uint32_t>(chunk.replicas.size());
-    for (const PendingChunk::Replica& r : chunk.replicas) asked[r.node].push_back(i);
+    for (const PendingChunk::Replica& r : chunk.replicas) {
+      if (r.node >= asked.size()) asked.resize(r.node + 1);
+      asked[r.node].push_back(i);
+    }
   }
   // The requests are made before any is sent: an answer may settle a chunk, and so end it.
   std::vector<proto::NodePinRequest> requests(asked.size());
@@ -186,7 +196,7 @@ void ChunkStore::OnPins(Round& round, uint32_t node, const std::vector<uint32_t>
 
 ChunkStore::Verdict ChunkStore::Judge(const PendingChunk& chunk) const {
   const PendingChunk::Replica* first = nullptr;
-  uint32_t agreeing = 0;
+  Nodes agreeing;
   bool missing = false;
   for (const PendingChunk::Replica& r : chunk.replicas) {
     if (r.state == State::kMissing || r.state == State::kBad) missing = true;
@@ -195,14 +205,15 @@ ChunkStore::Verdict ChunkStore::Judge(const PendingChunk& chunk) const {
     if (r.checksum != first->checksum || r.stored_length != first->stored_length) {
       return Verdict::kDisputed;
     }
-    ++agreeing;
+    agreeing.push_back(r.node);
   }
   const Bytes ours = chunk.sealed.frame.view;
   if (first != nullptr && !ours.empty() && first->checksum != chunk.sealed.checksum) {
     return Verdict::kDisputed;
   }
   if (missing) return Verdict::kMissing;
-  return agreeing >= ctx_.map.write_quorum() ? Verdict::kAcked : Verdict::kShort;
+  return HasQuorum(*chunk.map, PlacementGroupOf(chunk.identity.id), agreeing) ? Verdict::kAcked
+                                                                              : Verdict::kShort;
 }
 
 void ChunkStore::Settle(PendingChunk& chunk) {
@@ -218,11 +229,13 @@ void ChunkStore::Settle(PendingChunk& chunk) {
   }
   for (const PendingChunk::Waiter& w : chunk.waiters) {
     w.object->clear.chunks[w.index].stored_length = stored_length;
+    w.object->map_version = std::min(w.object->map_version, chunk.map->version);
     ctx_.Drop(w.object);
   }
+  const bool remember = chunk.map->version == remembered_version_;
   const RecordId id = chunk.identity.id;
   pending_.erase(id);
-  Remember(id, stored_length);
+  if (remember) Remember(id, stored_length);
 }
 
 void ChunkStore::Reject(PendingChunk& chunk, const Status& status) {
@@ -250,11 +263,13 @@ void ChunkStore::Complete(Round& round, Sealer& sealer) {
     ctx_.Await([&] { return round.outstanding == 0; });
   }
   CheckClaims(round);
-  std::vector<PutBatch> batches(ctx_.map.nodes.size());
+  std::vector<PutBatch> batches;
   for (Round::Owned& owned : round.owned) {
     if (owned.pending != nullptr) Prepare(owned, sealer, batches);
   }
-  for (uint32_t node = 0; node < batches.size(); ++node) SendPuts(node, batches[node]);
+  for (uint32_t node = 0; node < batches.size(); ++node) {
+    SendPuts(node, batches[node], /*wait=*/true);
+  }
 }
 
 // A digest of a device was checked by samples only. Where equal digests mean that bytes are
@@ -283,9 +298,13 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
     MonitorLock lock(*ctx_.monitor);
     return status.ok() ? Settle(chunk) : Reject(chunk, status);
   }
-  const auto usable = std::count_if(chunk.replicas.begin(), chunk.replicas.end(),
-                                    [](const auto& r) { return r.state != State::kFailed; });
-  if (verdict == Verdict::kShort || uint32_t(usable) < ctx_.map.write_quorum()) {
+  Nodes usable;
+  for (const PendingChunk::Replica& r : chunk.replicas) {
+    if (r.state != State::kFailed) usable.push_back(r.node);
+  }
+  const bool enough = verdict != Verdict::kShort &&
+                      HasQuorum(*chunk.map, PlacementGroupOf(chunk.identity.id), usable);
+  if (!enough && ctx_.options.wait_nanos == 0) {
     MonitorLock lock(*ctx_.monitor);
     return Reject(chunk, chunk.error);
   }
@@ -303,10 +322,25 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
   chunk.is_new = true;
   for (const PendingChunk::Replica& r : chunk.replicas) {
     if (r.state == State::kPresent) chunk.is_new = false;
-    if (r.state == State::kMissing || r.state == State::kBad) ++chunk.outstanding;
   }
-  // No request with this chunk is sent before all of its nodes have it in theirs.
-  absl::InlinedVector<uint32_t, 2> full;
+  if (!enough) {
+    MonitorLock lock(*ctx_.monitor);
+    return Stall(chunk);
+  }
+  for (uint32_t node : AddToBatches(chunk, batches)) SendPuts(node, batches[node], /*wait=*/true);
+}
+
+uint64_t ChunkStore::CostOf(const PendingChunk& chunk) const {
+  return chunk.sealed.frame.view.size() + kEntryOverhead;
+}
+
+// No request with this chunk is sent before all of its nodes have it in theirs.
+ChunkStore::Nodes ChunkStore::AddToBatches(PendingChunk& chunk, std::vector<PutBatch>& batches) {
+  Nodes full;
+  for (const PendingChunk::Replica& r : chunk.replicas) {
+    chunk.outstanding += r.state == State::kMissing || r.state == State::kBad;
+    if (r.node >= batches.size()) batches.resize(r.node + 1);
+  }
   for (PendingChunk::Replica& r : chunk.replicas) {
     if (r.state != State::kMissing && r.state != State::kBad) continue;
     PutBatch& batch = batches[r.node];
@@ -315,10 +349,10 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
     r.state = State::kAsked;
     batch.frames.push_back(chunk.sealed.frame);
     batch.chunks.push_back(&chunk);
-    batch.bytes += chunk.sealed.frame.view.size() + kEntryOverhead;
+    batch.bytes += CostOf(chunk);
     if (batch.bytes >= kPutBytes || batch.chunks.size() >= kPutEntries) full.push_back(r.node);
   }
-  for (uint32_t node : full) SendPuts(node, batches[node]);
+  return full;
 }
 
 proto::NodePutRequest ChunkStore::NewPutRequest() const {
@@ -338,16 +372,17 @@ void ChunkStore::AddPutEntry(proto::NodePutRequest& request, const RecordId& id,
   entry.set_replace(replace);
 }
 
-void ChunkStore::SendPuts(uint32_t node, PutBatch& batch) {
+void ChunkStore::SendPuts(uint32_t node, PutBatch& batch, bool wait) {
   if (batch.chunks.empty()) return;
   RpcMessage request = MakeMessage(rpc::kNodePut, batch.head);
   request.frames = std::move(batch.frames);
   const uint64_t bytes = batch.bytes;
   {
     MonitorLock lock(*ctx_.monitor);
-    ctx_.Await([&] {
+    const auto room = [&] {
       return ctx_.bytes_in_flight == 0 || ctx_.bytes_in_flight + bytes <= kMaxBytesInFlight;
-    });
+    };
+    if (wait) ctx_.Await(room);
     ctx_.bytes_in_flight += bytes;
   }
   ctx_.Call(NodeAddress(node), std::move(request),
@@ -386,7 +421,64 @@ void ChunkStore::AfterPut(PendingChunk& chunk) {
     case Verdict::kMissing:
       return Reject(chunk, absl::InternalError("a node did not keep what was put"));
     case Verdict::kShort:
-      return Reject(chunk, chunk.error);
+      return ctx_.options.wait_nanos == 0 ? Reject(chunk, chunk.error) : Stall(chunk);
+  }
+}
+
+// Its bytes count as in flight, so that workers wait too, rather than pile up more.
+void ChunkStore::Stall(PendingChunk& chunk) {
+  const int64_t now = ctx_.vault.clock().MonotonicNanos();
+  if (chunk.stalled_nanos == 0) chunk.stalled_nanos = now;
+  const bool over = now - chunk.stalled_nanos > ctx_.options.wait_nanos;
+  if (over || ctx_.failed() || !absl::IsUnavailable(chunk.error)) {
+    if (over) ctx_.Fail(chunk.error);
+    return Reject(chunk, chunk.error);
+  }
+  ctx_.bytes_in_flight += CostOf(chunk);
+  stalled_.push_back(&chunk);
+  ctx_.waiting(chunk.error);
+}
+
+// Where the map of now wants it; what is known of nodes that it still wants there is kept.
+void ChunkStore::PlaceAgain(PendingChunk& chunk) {
+  const std::vector<PendingChunk::Replica> before(chunk.replicas.begin(), chunk.replicas.end());
+  chunk.replicas.clear();
+  chunk.map = ctx_.map;
+  for (uint32_t node : WriteSet(*chunk.map, PlacementGroupOf(chunk.identity.id))) {
+    PendingChunk::Replica replica{node, State::kMissing};
+    for (const PendingChunk::Replica& r : before) {
+      if (r.node == node && r.state != State::kFailed) replica = r;
+    }
+    chunk.replicas.push_back(replica);
+  }
+}
+
+void ChunkStore::RetryStalled() {
+  std::vector<PendingChunk*> chunks;
+  {
+    MonitorLock lock(*ctx_.monitor);
+    const int64_t now = ctx_.vault.clock().MonotonicNanos();
+    if (stalled_.empty() || now < retry_nanos_) return;
+    retry_nanos_ = now + kRetryNanos;
+    chunks = std::exchange(stalled_, {});
+    for (PendingChunk*& chunk : chunks) {
+      ctx_.bytes_in_flight -= CostOf(*chunk);
+      PlaceAgain(*chunk);
+      const bool lacking = std::any_of(chunk->replicas.begin(), chunk->replicas.end(),
+                                       [](const auto& r) { return r.state != State::kPresent; });
+      if (!lacking) AfterPut(*std::exchange(chunk, nullptr));
+    }
+    std::erase(chunks, nullptr);
+  }
+  ctx_.RenewSession();  // A lost node may have been replaced in the map.
+  std::vector<PutBatch> batches;
+  for (PendingChunk* chunk : chunks) {
+    for (uint32_t node : AddToBatches(*chunk, batches)) {
+      SendPuts(node, batches[node], /*wait=*/false);
+    }
+  }
+  for (uint32_t node = 0; node < batches.size(); ++node) {
+    SendPuts(node, batches[node], /*wait=*/false);
   }
 }
 

@@ -2,8 +2,10 @@
 //
 // A chunk is decided once per session (while it is remembered): the first worker that meets it asks
 // every node of its acting set (pin), seals it if any of them lacks it, and puts it there. Everyone
-// else who meets it meanwhile waits for that. It is acknowledged when W nodes of the acting set
-// hold it with the same length and checksum, and no node that answered holds another.
+// else who meets it meanwhile waits for that. It is acknowledged when a quorum of its nodes
+// (HasQuorum) holds it with the same length and checksum, and no node that answered holds another.
+// With too few nodes it is kept, sealed, and sent again every second, as long as
+// IngestOptions::wait_nanos allow.
 #pragma once
 
 #include <deque>
@@ -32,6 +34,8 @@ struct PendingChunk {
   };
 
   ChunkIdentity identity;
+  std::shared_ptr<const ClusterMap> map;   // By which it is placed.
+  int64_t stalled_nanos = 0;               // Since when too few nodes take it; 0: they do.
   absl::InlinedVector<Waiter, 1> waiters;  // The first is who met it first.
   absl::InlinedVector<Replica, 2> replicas;
   uint32_t outstanding = 0;  // Replicas in state kAsked.
@@ -75,6 +79,8 @@ class ChunkStore {
   void Begin(const std::vector<Cut>& cuts, Round& round);
   // Waits for the answers and sends what is missing; afterwards `plain` is not needed any more.
   void Complete(Round& round, Sealer& sealer);
+  // Sends again what too few nodes took, once a second. On the committer's thread.
+  void RetryStalled();
   // Settles chunks of which replicas were found to differ, if there are any.
   void ResolveDisputes(Sealer& sealer);
   // With the monitor held.
@@ -95,6 +101,12 @@ class ChunkStore {
   void Reject(PendingChunk& chunk, const Status& status);
   void Remember(const RecordId& id, uint32_t stored_length);
   void AfterPut(PendingChunk& chunk);
+  void Stall(PendingChunk& chunk);
+  void PlaceAgain(PendingChunk& chunk);
+  // Into the requests to the nodes that lack it; those that are full then are named.
+  using Nodes = absl::InlinedVector<uint32_t, 4>;
+  Nodes AddToBatches(PendingChunk& chunk, std::vector<PutBatch>& batches);
+  uint64_t CostOf(const PendingChunk& chunk) const;
 
   proto::NodePutRequest NewPutRequest() const;
   static void AddPutEntry(proto::NodePutRequest& request, const RecordId& id,
@@ -106,7 +118,8 @@ class ChunkStore {
   void CheckClaims(Round& round);
   Status CheckDevice(Bytes plain, const Hash256& sha256);
   void Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBatch>& batches);
-  void SendPuts(uint32_t node, PutBatch& batch);
+  // `wait`: for other bytes in flight to be answered, if there are many.
+  void SendPuts(uint32_t node, PutBatch& batch, bool wait);
   void OnPuts(uint32_t node, const std::vector<PendingChunk*>& chunks, uint64_t bytes,
               const StatusOr<RpcMessage>& reply);
 
@@ -124,11 +137,14 @@ class ChunkStore {
   // full, the old one is forgotten, so that memory is bounded; what is met again is asked again.
   absl::flat_hash_map<RecordId, std::unique_ptr<PendingChunk>> pending_;
   absl::flat_hash_map<RecordId, uint32_t> young_, old_;  // id → stored length
+  uint64_t remembered_version_ = 0;                      // Of the map by which those were stored.
   std::deque<PendingChunk*> disputes_;
+  std::vector<PendingChunk*> stalled_;
+  int64_t retry_nanos_ = 0;  // When they are next sent again.
   struct NodeHealth {
     uint32_t failed_pins = 0, failed_puts = 0;  // Requests, in a row.
   };
-  std::vector<NodeHealth> nodes_;
+  absl::flat_hash_map<uint32_t, NodeHealth> nodes_;
 };
 
 }  // namespace holdfast

@@ -10,6 +10,8 @@ namespace {
 
 constexpr size_t kCommitBytes = 8u << 20;  // Of manifests in one commit: it becomes one record.
 constexpr uint32_t kPartsAtOnce = 4;
+constexpr int64_t kRenewNanos = 60'000'000'000;
+constexpr int64_t kTellWaitingNanos = 10'000'000'000;
 
 bool IsFile(ObjectType type) { return type == ObjectType::kFile || type == ObjectType::kHardLink; }
 
@@ -26,19 +28,37 @@ std::span<const T> PartOf(const std::vector<T>& list, uint32_t index) {
 
 }  // namespace
 
-Committer::Committer(IngestContext& ctx, ManifestMaker& maker, IngestObserver& observer)
-    : ctx_(ctx), maker_(maker), observer_(observer) {
+Committer::Committer(IngestContext& ctx, ChunkStore& store, ManifestMaker& maker,
+                     IngestObserver& observer)
+    : ctx_(ctx), store_(store), maker_(maker), observer_(observer) {
   ctx_.finished = [this](std::unique_ptr<IngestObject> object) { Add(std::move(object)); };
   ctx_.pump = [this] { Pump(); };
   if (ctx_.inline_mode()) return;
   loop_ = NewThreadLoop("ingest-commit");
+  ctx_.timer = loop_.get();
+  ctx_.waiting = [this](const Status& why) { NoteWaiting(why); };
+  renewed_nanos_ = ctx_.vault.clock().MonotonicNanos();
   loop_->Post([this] { Tick(); });
 }
 
 Committer::~Committer() = default;
 
+void Committer::NoteWaiting(const Status& why) {
+  const int64_t now = ctx_.vault.clock().MonotonicNanos();
+  if (told_waiting_nanos_ != 0 && now - told_waiting_nanos_ < kTellWaitingNanos) return;
+  told_waiting_nanos_ = now;
+  waiting_ = why;
+  Wake();
+}
+
 void Committer::Tick() {
   Pump();
+  store_.RetryStalled();
+  const int64_t now = ctx_.vault.clock().MonotonicNanos();
+  if (now - renewed_nanos_ >= kRenewNanos) {
+    renewed_nanos_ = now;
+    ctx_.RenewSession();
+  }
   loop_->PostAfter(std::max<int64_t>(ctx_.options.commit_delay_nanos / 4, 1'000'000),
                    [this] { Tick(); });
 }
@@ -146,10 +166,12 @@ void Committer::Pump() {
     }
     FinishParts();
     std::vector<Stored> unchanged = std::exchange(unchanged_, {});
+    const std::optional<Status> waiting = std::exchange(waiting_, std::nullopt);
     const bool ask = TakeQuestion();
     uint32_t part = 0;
     const bool send_part = TakePart(part);
     ctx_.monitor->Unlock();
+    if (waiting) observer_.OnWaiting(*waiting);
     if (!events.empty()) Tell(events);
     if (!unchanged.empty()) ReportStored(unchanged);
     if (reply) FinishCommit(*reply);
@@ -181,8 +203,7 @@ void Committer::Tell(const std::vector<Event>& events) {
 
 void Committer::SendCommit() {
   RpcMessage message;
-  batch_keys_.clear();
-  Status made = broken_.ok() ? MakeRequest(message, batch_keys_) : broken_;
+  Status made = broken_.ok() ? MakeRequest(message) : broken_;
   if (!made.ok()) return FinishCommit(made);
   ctx_.Call(kCoordinatorAddress, std::move(message), [this](StatusOr<RpcMessage> reply) {
     MonitorLock lock(*ctx_.monitor);
@@ -191,25 +212,39 @@ void Committer::SendCommit() {
   });
 }
 
-Status Committer::MakeRequest(RpcMessage& message, std::vector<SealingKeyId>& keys) {
+void Committer::AddSealingKeys(proto::CommitRequest& request) {
+  std::vector<SealingKeyId> keys;
+  for (const std::unique_ptr<IngestObject>& object : batch_) {
+    const SealingKeyId& id = object->clear.sealing_key;
+    if (std::find(keys.begin(), keys.end(), id) == keys.end()) keys.push_back(id);
+  }
+  for (const SealingKeyId& id : keys) {
+    proto::NewSealingKey& sealing_key = *request.add_sealing_keys();
+    sealing_key.set_id(ToString(id.bytes()));
+    sealing_key.set_box(ToString(maker_.BoxOf(id)));
+  }
+}
+
+Status Committer::MakeRequest(RpcMessage& message) {
   const KeyFile& key = ctx_.vault.key();
   proto::CommitRequest request;
   std::vector<Hash256> leaves;
+  uint64_t map_version = 0;
+  {
+    MonitorLock lock(*ctx_.monitor);
+    map_version = ctx_.map->version;
+  }
   leaves.reserve(batch_.size());
   for (const std::unique_ptr<IngestObject>& object : batch_) {
     const Buffer manifest = EncodeClearManifest(object->clear);
     leaves.push_back(ManifestLeaf(key.domain, ctx_.options.collection, manifest));
     request.add_manifests(manifest.data(), manifest.size());
-    const SealingKeyId& id = object->clear.sealing_key;
-    if (std::find(keys.begin(), keys.end(), id) == keys.end()) keys.push_back(id);
+    map_version = std::min(map_version, object->map_version);
+    if (!object->short_version.is_zero()) {
+      request.add_short_versions(ToString(object->short_version.bytes()));
+    }
   }
-  for (const SealingKeyId& id : keys) {
-    const std::optional<Buffer> box = maker_.UnsavedBox(id);
-    if (!box) continue;
-    proto::NewSealingKey& sealing_key = *request.add_sealing_keys();
-    sealing_key.set_id(ToString(id.bytes()));
-    sealing_key.set_box(ToString(*box));
-  }
+  AddSealingKeys(request);
   request.set_session(ToString(ctx_.session.bytes()));
   std::array<uint8_t, 16> id;
   maker_.FillRandom(id);
@@ -223,7 +258,7 @@ Status Committer::MakeRequest(RpcMessage& message, std::vector<SealingKeyId>& ke
                      Sign(key.signing_key, SignatureMessage(key.domain, MerkleRoot(leaves))));
     request.set_signature(ToString(signature));
   }
-  request.set_map_version(ctx_.map.version);
+  request.set_map_version(map_version);
   message = MakeMessage(rpc::kCommit, request);
   return absl::OkStatus();
 }
@@ -235,7 +270,7 @@ void Committer::FinishCommit(const StatusOr<RpcMessage>& reply) {
     head = absl::InternalError("the coordinator answered for the wrong number of objects");
   }
   if (head.ok()) {
-    for (const SealingKeyId& id : batch_keys_) maker_.MarkSaved(id);
+    RenewWhenOlderThan(head->map_version());
     std::vector<Stored> stored;
     for (size_t i = 0; i < batch_.size(); ++i) {
       const proto::CommitResult& result = head->results(static_cast<int>(i));
@@ -250,6 +285,14 @@ void Committer::FinishCommit(const StatusOr<RpcMessage>& reply) {
   MonitorLock lock(*ctx_.monitor);
   batch_.clear();
   under_way_ = false;
+}
+
+void Committer::RenewWhenOlderThan(uint64_t map_version) {
+  {
+    MonitorLock lock(*ctx_.monitor);
+    if (ctx_.map->version >= map_version) return;
+  }
+  ctx_.RenewSession();
 }
 
 void Committer::ReportStored(const std::vector<Stored>& stored) {
@@ -307,8 +350,9 @@ void Committer::AskForSame() {
               job->stage = PartsJob::Stage::kPut;
               if (!head.ok()) {
                 job->status = head.status();
-              } else if (!head->version().empty()) {
+              } else {
                 job->same = VersionId::FromBytes(AsBytes(head->version()));
+                job->object->short_version = VersionId::FromBytes(AsBytes(head->short_version()));
               }
               Wake();
             });

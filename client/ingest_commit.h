@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "client/ingest_chunks.h"
 #include "client/ingest_context.h"
 #include "client/ingest_manifest.h"
 
@@ -17,7 +18,7 @@ namespace holdfast {
 
 class Committer {
  public:
-  Committer(IngestContext& ctx, ManifestMaker& maker, IngestObserver& observer);
+  Committer(IngestContext& ctx, ChunkStore& store, ManifestMaker& maker, IngestObserver& observer);
   ~Committer();
 
   // With the monitor held. An entry that is not stored: special (ok status), or an error.
@@ -61,9 +62,12 @@ class Committer {
 
   void Pump();
   void Tick();
+  void NoteWaiting(const Status& why);
+  void RenewWhenOlderThan(uint64_t map_version);
   void Tell(const std::vector<Event>& events);
   void SendCommit();
-  Status MakeRequest(RpcMessage& message, std::vector<SealingKeyId>& keys);
+  Status MakeRequest(RpcMessage& message);
+  void AddSealingKeys(proto::CommitRequest& request);
   void FinishCommit(const StatusOr<RpcMessage>& reply);
   void ReportStored(const std::vector<Stored>& stored);
   void ReportFailed(const Status& status);
@@ -72,6 +76,7 @@ class Committer {
   void FinishParts();
 
   IngestContext& ctx_;
+  ChunkStore& store_;
   ManifestMaker& maker_;
   IngestObserver& observer_;
 
@@ -81,6 +86,8 @@ class Committer {
   int64_t oldest_nanos_ = 0;    // Since when the first of them waits.
   std::deque<PartsJob> parts_;  // The first one is being sent.
   std::vector<Event> events_;
+  std::optional<Status> waiting_;  // To be told.
+  int64_t told_waiting_nanos_ = 0;
   std::vector<Stored> unchanged_;  // Found to be so without a commit, not reported yet.
   uint64_t commits_ = 0;           // Begun.
   bool under_way_ = false;         // A commit is.
@@ -90,8 +97,9 @@ class Committer {
 
   // Of the commit under way; used by Pump alone.
   Objects batch_;
-  std::vector<SealingKeyId> batch_keys_;
   Status broken_;  // A commit failed: no other is tried.
+
+  int64_t renewed_nanos_ = 0;  // On the loop.
 
   std::unique_ptr<Loop> loop_;  // Last: its tasks use everything above.
 };

@@ -24,8 +24,10 @@ struct IngestObject {
   std::vector<SealedChunkInfo> sealed_chunks;
 
   // Guarded by the monitor, with clear.chunks.
-  uint32_t waits = 1;       // The worker that reads it, and each chunk not decided yet.
-  uint32_t new_chunks = 0;  // Not stored before this object.
+  uint32_t waits = 1;                 // The worker that reads it, and each chunk not decided yet.
+  uint32_t new_chunks = 0;            // Not stored before this object.
+  VersionId short_version;            // Of the same content, but not whole on the nodes; or zero.
+  uint64_t map_version = UINT64_MAX;  // The oldest by which one of its chunks was acknowledged.
   Status status;
 };
 
@@ -49,13 +51,19 @@ class IngestContext {
   // Set before the first worker starts.
   SessionId session;
   uint64_t epoch = 0;
-  ClusterMap map;
+  // Never null, never changed, but replaced: read with the monitor held.
+  std::shared_ptr<const ClusterMap> map;
 
   bool inline_mode() const { return options.threads < 0; }
   size_t max_open_objects() const { return std::max<size_t>(4 * options.commit_objects, 8192); }
 
-  // Sends a request, again while the answer is kUnavailable (a few times; every request of an
-  // ingest may be repeated). `done` runs once, without the monitor.
+  // Opens the session, or tells the coordinator that it is still wanted; takes the map of now.
+  Status OpenSession();
+  void RenewSession();
+
+  // Sends a request, again while the answer is kUnavailable (every request of an ingest may be
+  // repeated): a few times to a node, to the coordinator as long as options.wait_nanos allow.
+  // `done` runs once, without the monitor.
   void Call(const std::string& address, RpcMessage request, ReplyFn done);
   // The same, waiting for the reply.
   StatusOr<RpcMessage> CallAndWait(const std::string& address, const RpcMessage& request);
@@ -80,9 +88,19 @@ class IngestContext {
   uint64_t bytes_in_flight = 0;  // Sealed, sent, unanswered.
   // Set by the committer: takes over an object that is read and whose chunks are decided.
   std::function<void(std::unique_ptr<IngestObject>)> finished;
+  // Set by the committer when it has a thread: for what is tried again later, and who is told.
+  Loop* timer = nullptr;
+  std::function<void(const Status& why)> waiting;
   // Inline mode: the committer has something to do, and does it in `pump`.
   bool pump_wanted = false;
   std::function<void()> pump;
+
+ private:
+  struct Attempt;
+  RpcMessage SessionRequest() const;
+  Status TakeSession(const StatusOr<RpcMessage>& reply);
+  void Send(const std::shared_ptr<Attempt>& attempt);
+  void SendLater(const std::shared_ptr<Attempt>& attempt, const Status& why);
 };
 
 }  // namespace holdfast

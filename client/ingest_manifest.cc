@@ -23,7 +23,7 @@ Status ManifestMaker::Renew() {
   const KeyFile& key = ctx_.vault.key();
   ASSIGN_OR_RETURN(current_.box,
                    SealSealingKey(key.domain_public_key, key.domain, current_.id, current_.key));
-  unsaved_.emplace_back(current_.id, current_.box);
+  boxes_[current_.id] = current_.box;
   made_nanos_ = ctx_.vault.clock().MonotonicNanos();
   have_key_ = true;
   return absl::OkStatus();
@@ -83,17 +83,9 @@ void ManifestMaker::FillRandom(MutableBytes out) {
   ctx_.vault.rng().Fill(out);
 }
 
-std::optional<Buffer> ManifestMaker::UnsavedBox(const SealingKeyId& id) {
+Buffer ManifestMaker::BoxOf(const SealingKeyId& id) {
   std::lock_guard lock(mutex_);
-  for (const auto& [key_id, box] : unsaved_) {
-    if (key_id == id) return box;
-  }
-  return std::nullopt;
-}
-
-void ManifestMaker::MarkSaved(const SealingKeyId& id) {
-  std::lock_guard lock(mutex_);
-  std::erase_if(unsaved_, [&](const auto& entry) { return entry.first == id; });
+  return boxes_[id];
 }
 
 }  // namespace holdfast

@@ -1,6 +1,7 @@
 // Makes the manifest of an object whose content was read: keys, tags, the sealed part.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -27,9 +28,8 @@ class ManifestMaker {
 
   // From the vault's Rng, which may not be thread-safe in tests.
   void FillRandom(MutableBytes out);
-  // The box of a sealing key that no commit is known to have carried yet; else nothing.
-  std::optional<Buffer> UnsavedBox(const SealingKeyId& id);
-  void MarkSaved(const SealingKeyId& id);
+  // The box of a sealing key of this ingest.
+  Buffer BoxOf(const SealingKeyId& id);
 
  private:
   // What one object needs, drawn in one go.
@@ -47,7 +47,7 @@ class ManifestMaker {
   bool have_key_ = false;
   int64_t made_nanos_ = 0;  // Monotonic.
   SessionSealingKey current_;
-  std::vector<std::pair<SealingKeyId, Buffer>> unsaved_;
+  std::map<SealingKeyId, Buffer> boxes_;  // Of all the keys there were: one each hour.
 };
 
 }  // namespace holdfast

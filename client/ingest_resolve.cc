@@ -86,7 +86,7 @@ void ChunkStore::Quarantine(const PendingChunk& chunk, const Variant& variant) {
 }
 
 Status ChunkStore::Replace(PendingChunk& chunk, const Variant& winner) {
-  uint32_t holding = 0;
+  Nodes holding;
   for (PendingChunk::Replica& replica : chunk.replicas) {
     if (replica.state == State::kFailed) continue;
     if (replica.state != State::kPresent || replica.checksum != winner.sealed.checksum) {
@@ -100,9 +100,10 @@ Status ChunkStore::Replace(PendingChunk& chunk, const Variant& winner) {
     replica.state = State::kPresent;
     replica.checksum = winner.sealed.checksum;
     replica.stored_length = static_cast<uint32_t>(winner.sealed.frame.view.size());
-    ++holding;
+    holding.push_back(replica.node);
   }
-  return holding >= ctx_.map.write_quorum() ? absl::OkStatus() : chunk.error;
+  return HasQuorum(*chunk.map, PlacementGroupOf(chunk.identity.id), holding) ? absl::OkStatus()
+                                                                             : chunk.error;
 }
 
 Status ChunkStore::PutReplacement(const RecordId& id, uint32_t node, const SealedChunk& sealed) {

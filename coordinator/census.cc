@@ -10,6 +10,14 @@ size_t Census::away_count() const {
   return std::count_if(nodes.begin(), nodes.end(), [](const auto& node) { return !node.ok(); });
 }
 
+bool Census::proves(const ClusterMap& map) const {
+  bool only_out = true;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    only_out &= nodes[i].ok() || map.nodes[i].state >= NodeState::kOut;
+  }
+  return only_out || away_count() < map.write_quorum();
+}
+
 std::string Census::away_text() const {
   std::string text;
   for (size_t i = 0; i < nodes.size(); ++i) {
@@ -35,31 +43,38 @@ uint64_t Census::highest_generation() const {
   return highest;
 }
 
-std::vector<NodeCall> CensusCalls(const ClusterMap& map) {
-  std::vector<NodeCall> calls;
+std::vector<uint32_t> NodesToAsk(const ClusterMap& map) {
+  std::vector<uint32_t> numbers;
   for (const MapNode& node : map.nodes) {
-    calls.push_back({node.number, MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest())});
+    if (node.state != NodeState::kRemoved) numbers.push_back(node.number);
+  }
+  return numbers;
+}
+
+std::vector<NodeCall> CensusCalls(const std::vector<uint32_t>& asked) {
+  std::vector<NodeCall> calls;
+  for (const uint32_t node : asked) {
+    calls.push_back({node, MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest())});
   }
   return calls;
 }
 
-Census ReadCensus(NodeReplies replies) {
+Census ReadCensus(const std::vector<uint32_t>& asked, const NodeReplies& replies) {
   Census census;
-  for (NodeReply& reply : replies) {
-    if (reply.ok()) {
-      census.nodes.push_back(ParseHead<proto::NodeStatusReply>(*reply));
-    } else {
-      census.nodes.push_back(reply.status());
-    }
+  if (!asked.empty()) census.nodes.resize(asked.back() + 1, proto::NodeStatusReply());
+  for (size_t i = 0; i < asked.size(); ++i) {
+    census.nodes[asked[i]] =
+        replies[i].ok() ? ParseHead<proto::NodeStatusReply>(*replies[i]) : replies[i].status();
   }
   return census;
 }
 
 Census TakeCensus(NodeClient& nodes, int64_t timeout_nanos) {
   constexpr int kAttempts = 3;
-  Census census = ReadCensus(nodes.GatherAndWait(CensusCalls(nodes.map()), timeout_nanos));
+  const std::vector<uint32_t> asked = NodesToAsk(nodes.map());
+  Census census = ReadCensus(asked, nodes.GatherAndWait(CensusCalls(asked), timeout_nanos));
   for (int attempt = 1; attempt < kAttempts && census.away_count() > 0; ++attempt) {
-    Census again = ReadCensus(nodes.GatherAndWait(CensusCalls(nodes.map()), timeout_nanos));
+    Census again = ReadCensus(asked, nodes.GatherAndWait(CensusCalls(asked), timeout_nanos));
     for (size_t i = 0; i < census.nodes.size(); ++i) {
       if (!census.nodes[i].ok()) census.nodes[i] = std::move(again.nodes[i]);
     }

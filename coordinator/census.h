@@ -14,18 +14,22 @@
 namespace holdfast {
 
 struct Census {
-  std::vector<StatusOr<proto::NodeStatusReply>> nodes;  // By node number.
+  // By node number; of one that was removed for good, nothing and ok.
+  std::vector<StatusOr<proto::NodeStatusReply>> nodes;
 
   size_t away_count() const;
   // "node 1: nobody answers there; node 3: …"
   std::string away_text() const;
-  bool proves(const ClusterMap& map) const { return away_count() < map.write_quorum(); }
+  // (A node that is out for long has copies of what it held made elsewhere: when all others answer,
+  // that is enough.)
+  bool proves(const ClusterMap& map) const;
   uint64_t highest_commit() const;
   uint64_t highest_generation() const;
 };
 
-std::vector<NodeCall> CensusCalls(const ClusterMap& map);
-Census ReadCensus(NodeReplies replies);
+std::vector<uint32_t> NodesToAsk(const ClusterMap& map);
+std::vector<NodeCall> CensusCalls(const std::vector<uint32_t>& asked);
+Census ReadCensus(const std::vector<uint32_t>& asked, const NodeReplies& replies);
 // Off the Loop; asks up to three times whoever does not answer.
 Census TakeCensus(NodeClient& nodes, int64_t timeout_nanos);
 

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/text.h"
-#include "common/cluster/plan_placement.h"
+#include "common/cluster/replan.h"
 #include "common/cluster/routes.h"
 
 namespace holdfast {
@@ -63,6 +63,7 @@ Status ClusterState::Load() {
   StatusOr<ClusterMap> map = DecodeClusterMap(*row);
   if (!map.ok()) return absl::DataLossError(Message(map.status()) + ": " + kRebuildHint);
   map_ = *std::move(map);
+  std::fill(changed_.begin(), changed_.end(), map_.version);
   principals_.clear();
   Status error;
   const std::string begin(1, static_cast<char>(RowKind::kPrincipal));
@@ -101,7 +102,7 @@ void ClusterState::Publish() {
 }
 
 StatusOr<ClusterState::Change> ClusterState::PlanAddNode(const proto::AddNodeRequest& request,
-                                                         bool spread) const {
+                                                         bool nothing_stored) const {
   RETURN_IF_ERROR(CheckNode(request));
   MapNode node;
   node.id = NodeId::FromBytes(AsBytes(request.id()));
@@ -128,10 +129,75 @@ StatusOr<ClusterState::Change> ClusterState::PlanAddNode(const proto::AddNodeReq
     node.state = known->state;
     *known = node;
   }
-  if (spread) change.map.placement = PlanPlacement(change.map);
-  if (EncodeClusterMap(change.map) == EncodeClusterMap(map_)) return change;
+  Replan(change.map, nothing_stored);
+  if (EncodeClusterMap(change.map) != EncodeClusterMap(map_)) Finish(change);
+  return change;
+}
+
+void ClusterState::Finish(Change& change) {
   ++change.map.version;
   change.rows = {{MapKey(), EncodeClusterMap(change.map)}};
+}
+
+StatusOr<ClusterState::Change> ClusterState::PlanSetNodeState(
+    const proto::SetNodeStateRequest& request, bool nothing_stored) const {
+  using Request = proto::SetNodeStateRequest;
+  const uint32_t number = request.node();
+  if (number >= map_.nodes.size() || map_.nodes[number].state == NodeState::kRemoved) {
+    return absl::NotFoundError(absl::StrCat("there is no node ", number));
+  }
+  Change change{map_, principals_, {}, number};
+  NodeState& state = change.map.nodes[number].state;
+  const NodeState before = state;
+  switch (request.action()) {
+    case Request::DRAIN:
+      if (state == NodeState::kIn) state = NodeState::kDraining;
+      break;
+    case Request::UNDRAIN:
+      if (state == NodeState::kDraining) state = NodeState::kIn;
+      break;
+    case Request::REMOVE:
+      if (NodesInUse(map_)[number]) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "node ", number, " holds records: drain it first; or if its disk is gone, --lost"));
+      }
+      state = NodeState::kRemoved;
+      break;
+    case Request::REMOVE_LOST:
+      state = NodeState::kRemoved;
+      break;
+    default:
+      return absl::InvalidArgumentError("there is no such change of a node");
+  }
+  const auto eligible =
+      std::count_if(change.map.nodes.begin(), change.map.nodes.end(),
+                    [&](const MapNode& node) { return IsEligible(change.map, node); });
+  if (request.action() == Request::DRAIN && eligible < map_.replicas) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("without node ", number, " only ", eligible, " nodes take records, and ",
+                     map_.replicas, " copies are wanted: join another one first"));
+  }
+  if (state == before) return change;
+  Replan(change.map, nothing_stored);
+  Finish(change);
+  return change;
+}
+
+ClusterState::Change ClusterState::PlanAway(const std::vector<uint32_t>& gone,
+                                            const std::vector<uint32_t>& back,
+                                            bool nothing_stored) const {
+  Change change{map_, principals_, {}, 0};
+  for (uint32_t node : gone) change.map.nodes[node].state = NodeState::kOut;
+  for (uint32_t node : back) change.map.nodes[node].state = NodeState::kIn;
+  Replan(change.map, nothing_stored);
+  Finish(change);
+  return change;
+}
+
+ClusterState::Change ClusterState::PlanSwitch(const std::vector<uint32_t>& groups) const {
+  Change change{map_, principals_, {}, 0};
+  for (uint32_t pg : groups) FinishMigration(change.map, pg);
+  Finish(change);
   return change;
 }
 
@@ -170,11 +236,29 @@ void ClusterState::AppendAllRows(KvBatch& rows) const {
 }
 
 void ClusterState::Install(Change change) {
-  map_ = std::move(change.map);
+  const ClusterMap before = std::exchange(map_, std::move(change.map));
+  NoteChanges(before);
   principals_ = std::move(change.principals);
   ++access_version_;
   Publish();
   for (uint32_t node = 0; node < told_.size(); ++node) Tell(node);
+}
+
+// A switch to the target changes nothing for who kept to both sets.
+void ClusterState::NoteChanges(const ClusterMap& before) {
+  for (uint32_t pg = 0; pg < map_.placement.size(); ++pg) {
+    if (pg >= before.placement.size()) {
+      changed_[pg] = map_.version;
+      continue;
+    }
+    const bool migrating = Migrating(before, pg);
+    const bool switched =
+        migrating && !Migrating(map_, pg) && map_.placement[pg] == before.target[pg];
+    const bool same = map_.placement[pg] == before.placement[pg] &&
+                      migrating == Migrating(map_, pg) &&
+                      (!migrating || map_.target[pg] == before.target[pg]);
+    if (!same && !switched) changed_[pg] = map_.version;
+  }
 }
 
 proto::ListPrincipalsReply ClusterState::ListPrincipals() const {

@@ -38,11 +38,22 @@ class ClusterState {
     KvBatch rows;
     uint32_t node = 0;  // Of an AddNode.
   };
-  // `spread` plans the placement anew: only while nothing is stored, since nothing moves records.
-  StatusOr<Change> PlanAddNode(const proto::AddNodeRequest& request, bool spread) const;
+  // `nothing_stored`: no group holds anything yet (replan.h).
+  StatusOr<Change> PlanAddNode(const proto::AddNodeRequest& request, bool nothing_stored) const;
+  // What an operator asks for.
+  StatusOr<Change> PlanSetNodeState(const proto::SetNodeStateRequest& request,
+                                    bool nothing_stored) const;
+  // Nodes that have gone for long, or have come back: in ↔ out.
+  Change PlanAway(const std::vector<uint32_t>& gone, const std::vector<uint32_t>& back,
+                  bool nothing_stored) const;
+  // These groups have all they need at their targets.
+  Change PlanSwitch(const std::vector<uint32_t>& groups) const;
   StatusOr<Change> PlanSetPrincipal(const proto::SetPrincipalRequest& request) const;
   // Makes it so here; the rows are written already. The nodes are told at once.
   void Install(Change change);
+  // The version of the map that last changed which nodes have to hold the group's records. What was
+  // acknowledged under an older one has to be secured (secure.h) before it is committed.
+  uint64_t changed(uint32_t pg) const { return changed_[pg]; }
   // Every row there is, so that the first commit record holds all that came before it.
   void AppendAllRows(KvBatch& rows) const;
   proto::ListPrincipalsReply ListPrincipals() const;
@@ -56,6 +67,8 @@ class ClusterState {
     bool asking = false;
   };
 
+  static void Finish(Change& change);
+  void NoteChanges(const ClusterMap& before);
   void Publish();
   void TellAll();
   void Tell(uint32_t node);
@@ -71,6 +84,7 @@ class ClusterState {
   std::vector<Principal> published_;   // With the servers themselves.
   uint64_t access_version_ = 0;
   std::vector<Told> told_;
+  std::vector<uint64_t> changed_ = std::vector<uint64_t>(kPlacementGroups);
 };
 
 }  // namespace holdfast

@@ -192,6 +192,7 @@ Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
   CommitRecord record;
   record.time_nanos = plan.counters.last_commit_nanos;
   record.mutations = std::move(plan.mutations);
+  KvBatch catalogue_only = std::move(plan.catalogue_only);
   OutboxRow row;
   Outgoing outgoing = EncodeNext(record, row);
   Head next = head_;
@@ -201,6 +202,7 @@ Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
   KvBatch batch = std::move(record.mutations);
   batch.push_back({OutboxKey(outgoing.number), Encode(row)});
   batch.push_back({MetaKey(kHeadRow), EncodeHead(next)});
+  for (KvMutation& mutation : catalogue_only) batch.push_back(std::move(mutation));
   if (delivered_row_ != 0) batch.push_back({OutboxKey(delivered_row_), std::nullopt});
   Status written = catalogue_.kv().Write(batch, /*sync=*/true);
   if (!written.ok()) {
@@ -258,16 +260,19 @@ void CommitLog::RetryLater() {
 
 void CommitLog::ProbeLater() {
   env_.loop.PostAfter(kProbeNanos, guard_.Wrap([this] {
-    nodes_.Gather(CensusCalls(options_.map), kStatusTimeoutNanos, [this](NodeReplies replies) {
-      census_ = ReadCensus(std::move(replies));
-      if (Status behind = CheckNotBehind(head_, census_); !behind.ok()) refused_ = behind;
-      if (!proved_ && census_.proves(options_.map)) {
-        proved_ = true;
-        if (outbox_.empty()) obstacle_ = absl::OkStatus();
-      }
-      on_change_();
-      if (census_.away_count() > 0) ProbeLater();
-    });
+    const std::vector<uint32_t> asked = NodesToAsk(options_.map);
+    nodes_.Gather(CensusCalls(asked), kStatusTimeoutNanos,
+                  [this, asked](const NodeReplies& replies) {
+                    census_ = ReadCensus(asked, replies);
+                    if (Status behind = CheckNotBehind(head_, census_); !behind.ok())
+                      refused_ = behind;
+                    if (!proved_ && census_.proves(options_.map)) {
+                      proved_ = true;
+                      if (outbox_.empty()) obstacle_ = absl::OkStatus();
+                    }
+                    on_change_();
+                    if (census_.away_count() > 0) ProbeLater();
+                  });
   }));
 }
 

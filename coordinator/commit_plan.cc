@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/text.h"
@@ -15,7 +16,7 @@ constexpr size_t kMaxCollectionName = 1024;
 
 class Planner {
  public:
-  Planner(const CommitContext& context, Catalogue& catalogue, Session& session,
+  Planner(const CommitContext& context, Catalogue& catalogue, const Session& session,
           const proto::CommitRequest& request)
       : context_(context), catalogue_(catalogue), session_(session), request_(request) {}
 
@@ -23,11 +24,12 @@ class Planner {
     RETURN_IF_ERROR(CheckHead());
     RETURN_IF_ERROR(DecodeManifests());
     RETURN_IF_ERROR(CheckSignature());
-    RETURN_IF_ERROR(TakeOfferedKeys());
+    RETURN_IF_ERROR(CheckExtras());
     RETURN_IF_ERROR(FindCollection());
     RETURN_IF_ERROR(FindNewest());
     plan_.counters = context_.counters;
     RETURN_IF_ERROR(DecideObjects());
+    if (!plan_.unknown_parts.empty()) return std::move(plan_);
     if (object_rows_.empty() && !new_collection_) return std::move(plan_);
     RETURN_IF_ERROR(BuildMutations());
     return std::move(plan_);
@@ -43,7 +45,7 @@ class Planner {
   Status CheckHead();
   Status DecodeManifests();
   Status CheckSignature();
-  Status TakeOfferedKeys();
+  Status CheckExtras();
   Status FindCollection();
   Status FindNewest();
   Status DecideObjects();
@@ -56,7 +58,7 @@ class Planner {
 
   const CommitContext& context_;
   Catalogue& catalogue_;
-  Session& session_;
+  const Session& session_;
   const proto::CommitRequest& request_;
 
   std::vector<Item> items_;
@@ -65,6 +67,9 @@ class Planner {
   bool new_collection_ = false;
   std::vector<std::optional<NewestVersion>> newest_;  // One per distinct name, kept up to date.
   absl::flat_hash_set<VersionId> new_versions_;
+  // What the request brings beside the manifests.
+  absl::flat_hash_map<SealingKeyId, Bytes> offered_keys_;
+  absl::flat_hash_set<VersionId> short_versions_;
   // Sealing keys of the new objects, in the order met.
   std::vector<std::pair<SealingKeyId, SealingKeyRow>> keys_;
   absl::flat_hash_set<SealingKeyId> keys_seen_;
@@ -75,10 +80,6 @@ class Planner {
 Status Planner::CheckHead() {
   if (DomainId::FromBytes(AsBytes(request_.domain())) != context_.domain) {
     return absl::PermissionDeniedError("this vault does not hold that domain");
-  }
-  if (request_.map_version() != context_.map_version) {
-    return absl::AbortedError(absl::StrCat("stale map: version ", request_.map_version(),
-                                           ", the vault is at ", context_.map_version));
   }
   if (request_.request().size() != 16) {
     return absl::InvalidArgumentError("a commit needs a request id of 16 bytes");
@@ -138,16 +139,16 @@ Status Planner::CheckSignature() {
   return absl::OkStatus();
 }
 
-// Kept with the session, not stored: a request that brings nothing new must leave no trace, and
-// yet the key it carried may be needed by the next.
-Status Planner::TakeOfferedKeys() {
+Status Planner::CheckExtras() {
   for (const proto::NewSealingKey& key : request_.sealing_keys()) {
     SealingKeyId id = SealingKeyId::FromBytes(AsBytes(key.id()));
     if (id.is_zero() || key.box().empty()) {
       return absl::InvalidArgumentError("a sealing key needs an id of 16 bytes and a box");
     }
-    Bytes box = AsBytes(key.box());
-    session_.offered_keys.try_emplace(id, Buffer(box.begin(), box.end()));
+    offered_keys_.try_emplace(id, AsBytes(key.box()));
+  }
+  for (const std::string& version : request_.short_versions()) {
+    short_versions_.insert(VersionId::FromBytes(AsBytes(version)));
   }
   return absl::OkStatus();
 }
@@ -190,8 +191,10 @@ Status Planner::CheckNewObject(const Item& item) {
   }
   for (size_t p = 0; p < item.manifest.parts.size(); ++p) {
     auto part = session_.parts.find(item.manifest.parts[p].id);
-    if (part == session_.parts.end() || part->second != item.manifest.parts[p].digest) {
-      return Invalid(item, absl::StrCat("its manifest part ", p, " was not put in this session"));
+    if (part == session_.parts.end()) {
+      plan_.unknown_parts.push_back(item.manifest.parts[p]);
+    } else if (part->second != item.manifest.parts[p].digest) {
+      return Invalid(item, absl::StrCat("its manifest part ", p, " is not the one that was put"));
     }
   }
   const SealingKeyId& id = item.manifest.sealing_key;
@@ -199,11 +202,11 @@ Status Planner::CheckNewObject(const Item& item) {
   // What is stored counts, so that replaying commits gives one box whatever their order.
   ASSIGN_OR_RETURN(std::optional<SealingKeyRow> row, catalogue_.FindSealingKey(id));
   if (!row) {
-    auto offered = session_.offered_keys.find(id);
-    if (offered == session_.offered_keys.end()) {
-      return Invalid(item, "the sealing key it names was never sent");
+    auto offered = offered_keys_.find(id);
+    if (offered == offered_keys_.end()) {
+      return Invalid(item, "the sealing key it names was not sent");
     }
-    row = SealingKeyRow{context_.domain, offered->second};
+    row = SealingKeyRow{context_.domain, Buffer(offered->second.begin(), offered->second.end())};
   }
   keys_.emplace_back(id, *std::move(row));
   return absl::OkStatus();
@@ -216,7 +219,7 @@ Status Planner::DecideObjects() {
     std::optional<NewestVersion>& newest = newest_[item.name];
     proto::CommitResult& result = *plan_.reply.add_results();
     if (newest && newest->type == m.type && newest->tag_sha256 == m.tag_sha256 &&
-        !session_.short_versions.contains(newest->version)) {
+        !short_versions_.contains(newest->version)) {
       result.set_state(proto::CommitResult::UNCHANGED);
       result.set_version(ToString(newest->version.bytes()));
       continue;
@@ -269,7 +272,7 @@ Status Planner::BuildMutations() {
 }  // namespace
 
 StatusOr<CommitPlan> PlanCommit(const CommitContext& context, Catalogue& catalogue,
-                                Session& session, const proto::CommitRequest& request) {
+                                const Session& session, const proto::CommitRequest& request) {
   return Planner(context, catalogue, session, request).Run();
 }
 

@@ -17,7 +17,6 @@ inline constexpr size_t kMaxCommitBytes = 32u << 20;
 
 struct CommitContext {
   DomainId domain;
-  uint64_t map_version = 0;
   Head head;
   Counters counters;
   int64_t now_nanos = 0;
@@ -27,11 +26,15 @@ struct CommitPlan {
   proto::CommitReply reply;
   KvBatch mutations;  // Empty: nothing new. Goes into the commit record as it is.
   Counters counters;  // After it.
+  // Rows that go into the catalogue with it, and not into the record.
+  KvBatch catalogue_only;
+  // Not empty: nothing was planned, since the session does not know these manifest parts.
+  std::vector<PartRef> unknown_parts;
 };
 
-// kAborted: stale map. kInvalidArgument: the request makes no sense, naming the object.
+// kInvalidArgument: the request makes no sense, naming the object.
 // kPermissionDenied: unknown domain, or the signature is not the signer's.
 StatusOr<CommitPlan> PlanCommit(const CommitContext& context, Catalogue& catalogue,
-                                Session& session, const proto::CommitRequest& request);
+                                const Session& session, const proto::CommitRequest& request);
 
 }  // namespace holdfast

@@ -30,6 +30,9 @@ struct CoordinatorOptions {
   ClusterMap map;  // Of an embedded vault; a cluster has it in its catalogue.
   // How long a commit waits for nodes that are away or fail.
   int64_t max_wait_nanos = 30'000'000'000;
+  // A node of a cluster that is away for this long is taken out: its records get their copies
+  // elsewhere. Longer than a restart with updates takes; each hour costs a copy of all it holds.
+  int64_t out_after_nanos = 600'000'000'000;
 };
 
 struct CoordinatorEnv {
@@ -51,9 +54,9 @@ class Coordinator : public Service {
   // Checks the catalogue against the nodes (C3), aborts sessions left open, sends the outbox.
   // Called off the Loop, before Attach; uses transport and waits. kDataLoss: damaged or behind the
   // nodes ("… run `holdfast fsck --rebuild-catalogue`"). kPermissionDenied: another vault's, or the
-  // wrong catalogue key. kUnavailable: no node of an embedded vault answers. When so many are away that the catalogue
-  // could be behind without anybody saying so, it opens for reading; commits wait until enough
-  // answer (coordinator/census.h).
+  // wrong catalogue key. kUnavailable: no node of an embedded vault answers. When so many are away
+  // that the catalogue could be behind without anybody saying so, it opens for reading; commits
+  // wait until enough answer (coordinator/census.h).
   static StatusOr<std::unique_ptr<Coordinator>> Open(const CoordinatorOptions& options,
                                                      const CoordinatorEnv& env);
   ~Coordinator() override;

@@ -28,10 +28,11 @@ class BytesStep : public FsckStep {
           absl::StrCat("commit ", env_.head.number, " is not yet on enough nodes"));
     }
     auto self = shared_from_this();
+    const std::vector<uint32_t> asked = NodesToAsk(env_.options.map);
     env_.nodes.Gather(
-        CensusCalls(env_.options.map), kStatusTimeoutNanos,
-        [this, self](NodeReplies replies) {
-          Census census = ReadCensus(std::move(replies));
+        CensusCalls(asked), kStatusTimeoutNanos,
+        [this, self, asked](const NodeReplies& replies) {
+          Census census = ReadCensus(asked, replies);
           for (uint32_t i = 0; i < census.nodes.size(); ++i) {
             if (!census.nodes[i].ok()) NodeAway(i, census.nodes[i].status());
           }

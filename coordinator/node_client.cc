@@ -145,31 +145,48 @@ std::vector<NodeCall> NodeClient::PutCalls(const RecordPut& put) const {
   RpcMessage message = MakeMessage(rpc::kNodePut, head);
   message.frames.push_back(put.payload);
   std::vector<NodeCall> calls;
-  for (uint32_t node : ActingSet(map_, put.id)) calls.push_back({node, message});
+  for (uint32_t node : WriteSet(map_, PlacementGroupOf(put.id))) calls.push_back({node, message});
   return calls;
 }
 
-// Counts acks until W agree or too few can.
-struct NodeClient::PutTally {
-  uint32_t needed = 0, acks = 0;
-  size_t waiting = 0;
-  Status first_error;
+// Counts acks until enough agree or too few can.
+class NodeClient::PutTally {
+ public:
+  PutTally(const ClusterMap& map, const RecordId& id)
+      : map_(map), pg_(PlacementGroupOf(id)), possible_(WriteSet(map, pg_)) {
+    Judge();
+  }
 
-  void Add(const Status& ack) {
-    --waiting;
+  void Add(uint32_t node, const Status& ack) {
     if (ack.ok()) {
-      ++acks;
-    } else if (first_error.ok() || ack.code() == absl::StatusCode::kDataLoss) {
-      first_error = ack;
+      acked_.push_back(node);
+    } else {
+      std::erase(possible_, node);
+      if (first_error_.ok() || ack.code() == absl::StatusCode::kDataLoss) first_error_ = ack;
     }
+    Judge();
   }
-  bool decided() const { return acks >= needed || acks + waiting < needed; }
+  bool decided() const { return decided_; }
   Status result() const {
-    if (acks >= needed) return absl::OkStatus();
-    if (!first_error.ok()) return first_error;
+    if (enough_) return absl::OkStatus();
+    if (!first_error_.ok()) return first_error_;
     return absl::UnavailableError(
-        absl::StrCat("the cluster has too few nodes: ", needed, " copies are needed"));
+        absl::StrCat("the cluster has too few nodes: ", map_.write_quorum(), " copies are needed"));
   }
+
+ private:
+  // The map may change meanwhile: what counts is the one of the moment.
+  void Judge() {
+    enough_ = HasQuorum(map_, pg_, acked_);
+    decided_ = enough_ || !HasQuorum(map_, pg_, possible_);
+  }
+
+  const ClusterMap& map_;
+  const uint32_t pg_;
+  std::vector<uint32_t> possible_;  // Have acknowledged, or may still.
+  std::vector<uint32_t> acked_;
+  Status first_error_;
+  bool enough_ = false, decided_ = false;
 };
 
 void NodeClient::PutRecord(const RecordPut& put, int64_t timeout_nanos,
@@ -180,11 +197,7 @@ void NodeClient::PutRecord(const RecordPut& put, int64_t timeout_nanos,
     std::function<void(Status)> done;
   };
   std::vector<NodeCall> calls = PutCalls(put);
-  auto state = std::make_shared<State>();
-  state->tally.needed = map_.write_quorum();
-  state->tally.waiting = calls.size();
-  state->put = put;
-  state->done = std::move(done);
+  auto state = std::make_shared<State>(State{PutTally(map_, put.id), put, std::move(done)});
   if (state->tally.decided()) {
     loop_.Post(guard_.Wrap([state] { state->done(state->tally.result()); }));
     return;
@@ -193,7 +206,7 @@ void NodeClient::PutRecord(const RecordPut& put, int64_t timeout_nanos,
     const uint32_t node = call.node;
     Call(std::move(call), timeout_nanos, [state, node](NodeReply reply) {
       if (state->tally.decided()) return;  // A third replica, late: its ack is not waited for.
-      state->tally.Add(CheckPutReply(node, reply, state->put));
+      state->tally.Add(node, CheckPutReply(node, reply, state->put));
       if (state->tally.decided()) state->done(state->tally.result());
     });
   }
@@ -203,11 +216,11 @@ Status NodeClient::PutRecordAndWait(const RecordPut& put, int64_t timeout_nanos)
   std::vector<NodeCall> calls = PutCalls(put);
   std::vector<uint32_t> nodes;
   for (const NodeCall& call : calls) nodes.push_back(call.node);
-  PutTally tally;
-  tally.needed = map_.write_quorum();
-  tally.waiting = calls.size();
+  PutTally tally(map_, put.id);
   NodeReplies replies = GatherAndWait(std::move(calls), timeout_nanos);
-  for (size_t i = 0; i < replies.size(); ++i) tally.Add(CheckPutReply(nodes[i], replies[i], put));
+  for (size_t i = 0; i < replies.size(); ++i) {
+    tally.Add(nodes[i], CheckPutReply(nodes[i], replies[i], put));
+  }
   return tally.result();
 }
 
@@ -235,7 +248,7 @@ void NodeClient::GetRecord(const RecordId& id, std::string what, Check check, in
 
 void NodeClient::TryNext(std::shared_ptr<GetAttempt> attempt) {
   const std::vector<uint32_t>& nodes = ActingSet(map_, attempt->id);
-  if (attempt->next == nodes.size()) {
+  if (attempt->next >= nodes.size()) {
     std::string text = absl::StrCat(attempt->what, ": ", Message(attempt->first_error));
     attempt->done(attempt->all_answered ? absl::DataLossError(text) : absl::UnavailableError(text));
     return;

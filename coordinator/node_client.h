@@ -51,8 +51,9 @@ class NodeClient {
               std::function<void(NodeReplies)> done, int attempts = 1);
   NodeReplies GatherAndWait(std::vector<NodeCall> calls, int64_t timeout_nanos);
 
-  // ok as soon as W nodes of the acting set hold exactly these bytes; otherwise, when that cannot
-  // happen any more, the first node's reason, naming it. kDataLoss: a node holds other bytes.
+  // ok as soon as a quorum of the record's sets (HasQuorum) holds exactly these bytes; otherwise,
+  // when that cannot happen any more, the first node's reason, naming it. kDataLoss: a node holds
+  // other bytes.
   void PutRecord(const RecordPut& put, int64_t timeout_nanos, std::function<void(Status)> done);
   Status PutRecordAndWait(const RecordPut& put, int64_t timeout_nanos);
 
@@ -63,7 +64,7 @@ class NodeClient {
                  std::function<void(StatusOr<SharedBytes>)> done);
 
  private:
-  struct PutTally;
+  class PutTally;
   struct GetAttempt;
   std::vector<NodeCall> PutCalls(const RecordPut& put) const;
   void CallAgain(std::shared_ptr<const NodeCall> call, int64_t timeout_nanos, int attempts,

@@ -38,7 +38,7 @@ class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
  public:
   PartsSecurer(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
                uint64_t epoch, const WriterId& writer, int64_t timeout_nanos,
-               std::function<void(bool)> done)
+               std::function<void(Status)> done)
       : nodes_(nodes),
         keys_(keys),
         parts_(std::move(parts)),
@@ -48,14 +48,15 @@ class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
         done_(std::move(done)) {}
 
   void Ask() {
-    if (next_ == parts_.size()) return done_(true);
+    if (next_ == parts_.size()) return done_(absl::OkStatus());
     proto::NodePinRequest pin;
     pin.set_session_epoch(epoch_);
     pin.set_ids(ToString(parts_[next_].id.bytes()));
     proto::NodeGetRequest get;
     get.set_ids(pin.ids());
     std::vector<NodeCall> calls;
-    for (uint32_t node : ActingSet(nodes_.map(), parts_[next_].id)) {
+    asked_ = WriteSet(nodes_.map(), PlacementGroupOf(parts_[next_].id));
+    for (uint32_t node : asked_) {
       calls.push_back({node, MakeMessage(rpc::kNodeGet, get)});
       calls.push_back({node, MakeMessage(rpc::kNodePin, pin)});
     }
@@ -68,21 +69,26 @@ class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
   void Judge(const NodeReplies& replies) {
     const auto check =
         PartCheck(keys_, parts_[next_].id, parts_[next_].digest, std::make_shared<PartRecord>());
-    uint32_t whole = 0;
+    std::vector<uint32_t> whole;
+    bool all_answered = true;
     std::optional<SharedBytes> bytes;
     for (size_t i = 0; i + 1 < replies.size(); i += 2) {
+      all_answered &= replies[i].ok() && replies[i + 1].ok();
       StatusOr<SharedBytes> read = CheckGetReply(replies[i], check);
       if (!read.ok()) continue;
-      whole += IsPinned(replies[i + 1]);
+      if (IsPinned(replies[i + 1])) whole.push_back(asked_[i / 2]);
       bytes = *std::move(read);
     }
-    if (whole >= nodes_.map().write_quorum()) {
+    if (HasQuorum(nodes_.map(), PlacementGroupOf(parts_[next_].id), whole)) {
       ++next_;
       put_ = false;
       return Ask();
     }
     // A node may call present what it cannot read: what was put is looked at, and put only once.
-    if (!bytes || put_) return done_(false);
+    if (!bytes || put_) {
+      const char* text = "a manifest part is on too few nodes";
+      return done_(all_answered ? absl::NotFoundError(text) : absl::UnavailableError(text));
+    }
     put_ = true;
     RecordPut put;
     put.id = parts_[next_].id;
@@ -100,12 +106,56 @@ class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
   const uint64_t epoch_;
   const WriterId writer_;
   const int64_t timeout_nanos_;
-  const std::function<void(bool)> done_;
-  size_t next_ = 0;   // Of parts_.
+  const std::function<void(Status)> done_;
+  size_t next_ = 0;  // Of parts_.
+  std::vector<uint32_t> asked_;
   bool put_ = false;  // That one was put again.
 };
 
+// The work of one ListChunks.
+class ChunkLister : public std::enable_shared_from_this<ChunkLister> {
+ public:
+  ChunkLister(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
+              int64_t timeout_nanos, std::function<void(StatusOr<std::vector<RecordId>>)> done)
+      : nodes_(nodes),
+        keys_(keys),
+        parts_(std::move(parts)),
+        timeout_nanos_(timeout_nanos),
+        done_(std::move(done)) {}
+
+  void Next() {
+    if (next_ == parts_.size()) return done_(std::move(ids_));
+    GetPart(nodes_, keys_, parts_[next_].id, "a manifest part", parts_[next_].digest,
+            timeout_nanos_,
+            [self = shared_from_this()](const StatusOr<PartRecord>& part) { self->Take(part); });
+  }
+
+ private:
+  void Take(const StatusOr<PartRecord>& part) {
+    StatusOr<std::vector<ChunkRef>> chunks =
+        part.ok() ? DecodePartClear(part->clear) : part.status();
+    if (!chunks.ok()) return done_(absl::UnavailableError(Message(chunks.status())));
+    for (const ChunkRef& chunk : *chunks) ids_.push_back(chunk.id);
+    ++next_;
+    Next();
+  }
+
+  NodeClient& nodes_;
+  const CatalogueKeys& keys_;
+  const std::vector<PartRef> parts_;
+  const int64_t timeout_nanos_;
+  const std::function<void(StatusOr<std::vector<RecordId>>)> done_;
+  std::vector<RecordId> ids_;
+  size_t next_ = 0;  // Of parts_.
+};
+
 }  // namespace
+
+void ListChunks(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
+                int64_t timeout_nanos, std::function<void(StatusOr<std::vector<RecordId>>)> done) {
+  std::make_shared<ChunkLister>(nodes, keys, std::move(parts), timeout_nanos, std::move(done))
+      ->Next();
+}
 
 void GetPart(NodeClient& nodes, const CatalogueKeys& keys, const RecordId& id,
              const std::string& what, std::optional<Hash256> digest, int64_t timeout_nanos,
@@ -123,7 +173,7 @@ void GetPart(NodeClient& nodes, const CatalogueKeys& keys, const RecordId& id,
 
 void SecureParts(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
                  uint64_t epoch, const WriterId& writer, int64_t timeout_nanos,
-                 std::function<void(bool)> done) {
+                 std::function<void(Status)> done) {
   std::make_shared<PartsSecurer>(nodes, keys, std::move(parts), epoch, writer, timeout_nanos,
                                  std::move(done))
       ->Ask();

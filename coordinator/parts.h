@@ -20,10 +20,15 @@ void GetPart(NodeClient& nodes, const CatalogueKeys& keys, const RecordId& id,
              const std::string& what, std::optional<Hash256> digest, int64_t timeout_nanos,
              std::function<void(StatusOr<PartRecord>)> done);
 
-// Tells `done` whether each of `parts` is whole on W nodes. Pins and reads every replica; a part
+// The chunks that `parts` list, all together. kUnavailable when one of them cannot be read.
+void ListChunks(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
+                int64_t timeout_nanos, std::function<void(StatusOr<std::vector<RecordId>>)> done);
+
+// Ok when each of `parts` is whole on W nodes; kNotFound when they all answered and one is not;
+// kUnavailable when some did not answer. Pins and reads every replica; a part
 // that has too few good ones is put again from one of them. One part after another, on the Loop.
 void SecureParts(NodeClient& nodes, const CatalogueKeys& keys, std::vector<PartRef> parts,
                  uint64_t epoch, const WriterId& writer, int64_t timeout_nanos,
-                 std::function<void(bool)> done);
+                 std::function<void(Status)> done);
 
 }  // namespace holdfast

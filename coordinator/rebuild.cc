@@ -38,7 +38,7 @@ class Rebuild {
           absl::StrCat("commits may be on nodes that are away: ", census_.away_text(),
                        "; bring them back, or give --accept-loss if they are gone for good"));
     }
-    for (uint32_t i = 0; i < census_.nodes.size(); ++i) {
+    for (uint32_t i : NodesToAsk(options_.map)) {
       if (census_.nodes[i].ok()) asked_.push_back(i);
     }
     highest_listed_ = census_.highest_commit();

@@ -13,7 +13,7 @@ Status WriteRow(Kv& kv, const SessionId& id, const SessionRow& row) {
 
 }  // namespace
 
-Status Sessions::AbortLeftOpen() {
+Status Sessions::Start(bool keep) {
   const std::string begin(1, static_cast<char>(RowKind::kSession));
   const std::string end(1, static_cast<char>(RowKind::kSession) + 1);
   KvBatch batch;
@@ -25,7 +25,14 @@ Status Sessions::AbortLeftOpen() {
           error = Annotate(row.status(), "a session's row");
           return false;
         }
-        if (row->state == SessionState::kOpen) {
+        if (row->state != SessionState::kOpen) return true;
+        if (keep) {
+          auto session = std::make_unique<Session>();
+          session->seen_nanos = clock_.MonotonicNanos();
+          if (!row->last_request.empty()) Remember(*session, row->last_request, row->last_answer);
+          session->row = *std::move(row);
+          open_[ParseSessionKey(key)] = std::move(session);
+        } else {
           row->state = SessionState::kAborted;
           batch.push_back({std::string(key), Encode(*row)});
         }
@@ -37,13 +44,18 @@ Status Sessions::AbortLeftOpen() {
 }
 
 StatusOr<uint64_t> Sessions::Open(const SessionId& id, uint64_t epoch) {
-  if (auto it = open_.find(id); it != open_.end()) return it->second->epoch;
+  if (auto it = open_.find(id); it != open_.end()) {
+    it->second->seen_nanos = clock_.MonotonicNanos();
+    return it->second->row.epoch;
+  }
   if (id.is_zero()) return absl::InvalidArgumentError("a session needs an id of 16 bytes");
   ASSIGN_OR_RETURN(std::optional<SessionRow> row, catalogue_.FindSession(id));
   if (row) return NotOpen(id);
-  RETURN_IF_ERROR(WriteRow(catalogue_.kv(), id, {epoch, SessionState::kOpen, clock_.WallNanos()}));
   auto session = std::make_unique<Session>();
-  session->epoch = epoch;
+  session->row.epoch = epoch;
+  session->row.opened_nanos = clock_.WallNanos();
+  session->seen_nanos = clock_.MonotonicNanos();
+  RETURN_IF_ERROR(WriteRow(catalogue_.kv(), id, session->row));
   open_[id] = std::move(session);
   return epoch;
 }
@@ -56,6 +68,8 @@ Status Sessions::Close(const SessionId& id, bool abort) {
   // Closing as aborted what is done, or the reverse, is not a repetition.
   if (row->state != SessionState::kOpen) return NotOpen(id);
   row->state = state;
+  row->last_request.clear();
+  row->last_answer.clear();
   RETURN_IF_ERROR(WriteRow(catalogue_.kv(), id, *row));
   open_.erase(id);
   return absl::OkStatus();
@@ -64,7 +78,17 @@ Status Sessions::Close(const SessionId& id, bool abort) {
 StatusOr<Session*> Sessions::Get(const SessionId& id) {
   auto it = open_.find(id);
   if (it == open_.end()) return NotOpen(id);
+  it->second->seen_nanos = clock_.MonotonicNanos();
   return it->second.get();
+}
+
+Status Sessions::AbortSilent() {
+  std::vector<SessionId> silent;
+  for (const auto& [id, session] : open_) {
+    if (clock_.MonotonicNanos() - session->seen_nanos > kSessionLeaseNanos) silent.push_back(id);
+  }
+  for (const SessionId& id : silent) RETURN_IF_ERROR(Close(id, /*abort=*/true));
+  return absl::OkStatus();
 }
 
 Status Sessions::NotOpen(const SessionId& id) {

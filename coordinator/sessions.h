@@ -1,8 +1,10 @@
-// The open sessions: what one ingest has offered and been answered so far.
+// The open sessions: what one ingest has been answered so far.
 //
-// The row in the catalogue says whether a session is open (C4); what else is here lives in memory
-// only. A restart of the coordinator aborts every open session, so nothing of it is missed: a
-// client starts over, and what it had committed comes back UNCHANGED.
+// The row in the catalogue says whether a session is open (C4), and how its last commit was
+// answered. Whatever else is here lives in memory only and can be found out again: after a restart
+// of a cluster's coordinator its clients go on where they were. A session of which nothing was
+// heard for kSessionLeaseNanos is aborted. An embedded vault has no client that outlives it: there,
+// a session that was left open is aborted at the next start.
 #pragma once
 
 #include <deque>
@@ -10,41 +12,41 @@
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "common/base/clock.h"
 #include "common/crypto/hmac.h"
 #include "coordinator/catalogue.h"
 
 namespace holdfast {
 
+// Clients say something every minute (rpc::kOpenSession, again).
+inline constexpr int64_t kSessionLeaseNanos = 15LL * 60 * 1'000'000'000;
+
 struct Session {
-  uint64_t epoch = 0;
+  SessionRow row;  // As in the catalogue.
+  int64_t seen_nanos = 0;
   // C5: answers of the last requests, so that a repeated one is answered alike.
   struct Answered {
     std::string request;
     std::string reply_head;
   };
   std::deque<Answered> answered;
-  // Sealing keys sent along but not stored yet, since nothing new needed them.
-  absl::flat_hash_map<SealingKeyId, Buffer> offered_keys;
   // Manifest parts that are on W nodes and that no commit has named yet, with their digests.
   absl::flat_hash_map<RecordId, Hash256> parts;
-  // Versions whose manifest parts are not whole on W nodes: not what new content may be said to be
-  // the same as.
-  absl::flat_hash_set<VersionId> short_versions;
 };
 
 class Sessions {
  public:
   Sessions(Catalogue& catalogue, Clock& clock) : catalogue_(catalogue), clock_(clock) {}
 
-  // Every OPEN row becomes ABORTED: whose it was is gone with the process that held it.
-  Status AbortLeftOpen();
+  // Every OPEN row: its session goes on (`keep`), or becomes ABORTED.
+  Status Start(bool keep);
   // Opens `id` at `epoch`; a repeated request finds it. kAborted when it was closed already.
   StatusOr<uint64_t> Open(const SessionId& id, uint64_t epoch);
   Status Close(const SessionId& id, bool abort);
   // C4. kAborted unless it is OPEN. The pointer is valid until the session closes.
   StatusOr<Session*> Get(const SessionId& id);
+  // Aborts those that nothing was heard of.
+  Status AbortSilent();
   size_t open_count() const { return open_.size(); }
 
  private:

@@ -126,6 +126,13 @@ std::string EncodeU64(uint64_t value) {
 
 }  // namespace
 
+RecordId SuccessorOf(RecordId id) {
+  for (size_t i = RecordId::kSize; i > 0; --i) {
+    if (++id.value[i - 1] != 0) break;
+  }
+  return id;
+}
+
 Status IndexDelta::Load(const std::vector<RecordId>& ids) {
   std::vector<RecordId> unknown;
   for (const RecordId& id : ids) {
@@ -133,13 +140,13 @@ Status IndexDelta::Load(const std::vector<RecordId>& ids) {
   }
   if (unknown.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(auto found, index_.Find(unknown));
-  for (size_t i = 0; i < unknown.size(); ++i) entries_[unknown[i]] = found[i];
+  for (size_t i = 0; i < unknown.size(); ++i) entries_[unknown[i]] = {found[i], found[i]};
   return absl::OkStatus();
 }
 
 StatusOr<std::optional<IndexEntry>*> IndexDelta::Find(const RecordId& id) {
   RETURN_IF_ERROR(Load({id}));
-  return &entries_[id];
+  return &entries_[id].after;
 }
 
 Status IndexDelta::AddRecord(const RecordHeader& header, Location at, bool quarantined) {
@@ -166,7 +173,7 @@ Status IndexDelta::AddRecord(const RecordHeader& header, Location at, bool quara
 Status IndexDelta::AddTouch(uint64_t epoch, std::span<const RecordId> ids) {
   RETURN_IF_ERROR(Load({ids.begin(), ids.end()}));
   for (const RecordId& id : ids) {
-    std::optional<IndexEntry>& entry = entries_[id];
+    std::optional<IndexEntry>& entry = entries_[id].after;
     if (entry) entry->touch_epoch = std::max(entry->touch_epoch, epoch);
   }
   return absl::OkStatus();
@@ -224,6 +231,21 @@ StatusOr<std::vector<std::optional<IndexEntry>>> Index::Find(const std::vector<R
   for (size_t i = 0; i < ids.size(); ++i) {
     if (!values[i]) continue;
     ASSIGN_OR_RETURN(entries[i], DecodeEntry(ids[i], *values[i]));
+  }
+  return entries;
+}
+
+StatusOr<std::vector<std::pair<RecordId, IndexEntry>>> Index::List(const RecordId& from,
+                                                                   const RecordId& to,
+                                                                   size_t limit) {
+  const std::string end = to.is_zero() ? std::string("s") : KeyOf(to);
+  ASSIGN_OR_RETURN(auto rows, Range(KeyOf(from), end, kEntryKeySize, limit));
+  std::vector<std::pair<RecordId, IndexEntry>> entries;
+  for (const auto& [key, value] : rows) {
+    if (entries.size() == limit) break;
+    const RecordId id = RecordId::FromBytes(AsBytes(key).subspan(kTag));
+    ASSIGN_OR_RETURN(IndexEntry entry, DecodeEntry(id, value));
+    entries.emplace_back(id, entry);
   }
   return entries;
 }
@@ -308,8 +330,8 @@ Status Index::Apply(IndexDelta&& delta) {
   if (checkpoint != delta.rows_.end()) {
     checkpoint_ = DecodeCheckpoint(checkpoint->second).value();
   }
-  for (auto& [id, entry] : delta.entries_) {
-    if (entry) delta.rows_[KeyOf(id)] = Encode(*entry);
+  for (auto& [id, change] : delta.entries_) {
+    if (change.after) delta.rows_[KeyOf(id)] = Encode(*change.after);
   }
   std::map<std::string, std::string>& rows = backlog_.empty() ? delta.rows_ : backlog_;
   if (&rows == &backlog_) {

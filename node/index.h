@@ -50,6 +50,9 @@ struct Checkpoint {
   uint64_t lsn = 0;         // Of the last record indexed.
 };
 
+// The id after `id`; zero after the last.
+RecordId SuccessorOf(RecordId id);
+
 // A range that a recovery dropped.
 struct Dropped {
   DroppedRange range;
@@ -78,13 +81,21 @@ class IndexDelta {
   void SetVerified(uint64_t segment, int64_t wall_nanos);
 
   size_t size() const { return entries_.size() + rows_.size(); }
+  // Calls visit(id, before, after) for every entry that was looked at.
+  template <class Visit>
+  void VisitEntries(const Visit& visit) const {
+    for (const auto& [id, change] : entries_) visit(id, change.before, change.after);
+  }
 
  private:
   friend class Index;
+  struct Change {
+    std::optional<IndexEntry> before, after;
+  };
   StatusOr<std::optional<IndexEntry>*> Find(const RecordId& id);
 
   Index& index_;
-  absl::flat_hash_map<RecordId, std::optional<IndexEntry>> entries_;
+  absl::flat_hash_map<RecordId, Change> entries_;
   std::map<std::string, std::string> rows_;
   uint64_t top_commit_ = 0;
 };
@@ -95,6 +106,9 @@ class Index {
   static StatusOr<std::unique_ptr<Index>> Open(std::shared_ptr<Kv> kv);
 
   StatusOr<std::vector<std::optional<IndexEntry>>> Find(const std::vector<RecordId>& ids);
+  // Entries with ids in [from, to) in order, at most `limit`; `to` zero: to the last.
+  StatusOr<std::vector<std::pair<RecordId, IndexEntry>>> List(const RecordId& from,
+                                                              const RecordId& to, size_t limit);
   // Whether a commit record of this number and id is listed.
   StatusOr<bool> HasCommit(uint64_t number, const RecordId& id);
   // Ids of commit records with number >= from, in order, at most `limit`.

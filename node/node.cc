@@ -59,13 +59,17 @@ Node::Impl::Impl(const NodeOptions& options, const NodeEnv& env, Recovered recov
       index_(std::move(recovered.index)),
       log_start_(std::move(recovered.log)),
       recovered_quarantine_(std::move(recovered.quarantine)),
-      findings_(std::move(recovered.findings)) {}
+      findings_(std::move(recovered.findings)),
+      digests_(env.rng,
+               [this](const IndexEntry& entry) { return !entry.quarantined && Reachable(entry); }) {
+}
 
 void Node::Impl::Start() {
   auto on_written = [this](const Batch& batch, const Log::Written& written) {
     return OnWritten(batch, written);
   };
   commits_ = std::make_shared<GroupCommit>(options_, env_, std::move(log_start_), on_written);
+  if (env_.transport != nullptr) CountDigests();
   if (recovered_quarantine_.empty()) return;
   env_.loop.Post([self = shared_from_this()] {
     if (self->stopped_ || self->closed_) return;
@@ -102,6 +106,12 @@ void Node::Impl::Handle(RpcMessage request, ReplyFn reply) {
       return HandleListCommits(request, std::move(reply));
     case rpc::kNodeStat:
       return HandleStat(request, reply);
+    case rpc::kNodeDigests:
+      return HandleDigests(request, reply);
+    case rpc::kNodeListGroup:
+      return HandleListGroup(request, reply);
+    case rpc::kNodePull:
+      return HandlePull(request, std::move(reply));
     default:
       return reply(
           absl::InvalidArgumentError(absl::StrCat("a node knows no method ", request.method)));
@@ -163,6 +173,7 @@ Status Node::Impl::IndexBatch(const Batch& batch, const Log::Written& written) {
   }
   for (const DroppedRange& range : batch.dropped()) delta.AddDropped({range, 0, true});
   delta.SetCheckpoint({written.segment, written.id, written.offset, written.end, written.last_lsn});
+  if (env_.transport != nullptr) digests_.Take(delta);
   // Rows that the Kv refuses wait in memory: the log has them, and reads see them.
   (void)index_->Apply(std::move(delta));
   return absl::OkStatus();

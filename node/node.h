@@ -38,6 +38,7 @@ struct NodeOptions {
   uint64_t allocate_bytes = 64u << 20;    // Segments are preallocated in steps of this.
   uint64_t index_flush_bytes =
       1u << 30;  // The index is flushed after this much log: bounds replay.
+  uint64_t copy_bytes_per_second = 100u << 20;  // From other nodes, while clients are served.
   int64_t verify_within_nanos = 30LL * 86400 * 1'000'000'000;  // A pin reads what is unread longer.
 };
 
@@ -51,6 +52,7 @@ struct NodeEnv {
   Executor& io;
   std::function<StatusOr<std::unique_ptr<Kv>>(bool create)> open_index;
   std::function<Status()> wipe_index;
+  Transport* transport = nullptr;  // To other nodes, for repair; none in an embedded vault.
 };
 
 class Node : public Service {

@@ -22,6 +22,16 @@ proto::RecordStatus StatusOf(RecordRead::Result result) {
   return proto::UNREADABLE;
 }
 
+// A record whose header is damaged cannot be copied, though its bytes may be good.
+void SetOrigin(const RecordRead& read, proto::RecordAnswer& answer) {
+  if (answer.status() != proto::PRESENT) return;
+  if (!read.header || read.entry.quarantined) return answer.set_status(proto::CORRUPT);
+  answer.set_kind(static_cast<uint32_t>(read.entry.kind));
+  answer.set_number(read.entry.number);
+  answer.set_domain(ToString(read.header->domain.bytes()));
+  answer.set_writer(ToString(read.header->writer.bytes()));
+}
+
 }  // namespace
 
 void Node::Impl::HandleGet(const RpcMessage& request, ReplyFn reply) {
@@ -39,7 +49,9 @@ void Node::Impl::HandleGet(const RpcMessage& request, ReplyFn reply) {
     read_of[i] = reads.size();
     reads.push_back({(*ids)[i], *entry});
   }
-  ReadAndQuarantine(std::move(reads), [read_of, reply](std::vector<RecordRead> done) {
+  const bool origin = head->with_origin();
+  if (!origin) client_nanos_ = env_.clock.MonotonicNanos();
+  ReadAndQuarantine(std::move(reads), [read_of, origin, reply](std::vector<RecordRead> done) {
     proto::NodeGetReply out;
     std::vector<SharedBytes> frames(read_of.size());
     for (size_t i = 0; i < read_of.size(); ++i) {
@@ -52,6 +64,7 @@ void Node::Impl::HandleGet(const RpcMessage& request, ReplyFn reply) {
       answer.set_checksum(ToString(read.entry.checksum.bytes()));
       answer.set_touch_epoch(read.entry.touch_epoch);
       frames[i] = std::move(read.payload);
+      if (origin) SetOrigin(read, answer);
     }
     RpcMessage message = MakeMessage(rpc::kNodeGet, out);
     message.frames = std::move(frames);

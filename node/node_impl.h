@@ -1,5 +1,6 @@
 // The node's service, split by request: node.cc (start, stop, small requests), node_put.cc (pin
-// and put), node_get.cc (get, quarantine, commits), node_check.cc. Runs on the Loop; what blocks
+// and put), node_get.cc (get, quarantine, commits), node_check.cc, node_repair.cc (digests, lists,
+// copies from other nodes). Runs on the Loop; what blocks
 // goes to io and comes back by Post. Callbacks hold the Impl; after Stop they do nothing.
 #pragma once
 
@@ -9,6 +10,7 @@
 #include "common/rpc/methods.h"
 #include "node/findings.h"
 #include "node/group_commit.h"
+#include "node/group_digests.h"
 #include "node/node.h"
 #include "node/record_reader.h"
 #include "node/recovery.h"
@@ -31,6 +33,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
 
  private:
   struct Admission;
+  struct Pull;
   struct Check;
   struct EntryTally;
 
@@ -65,9 +68,20 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void DecideOne(Admission& a, size_t i, const std::optional<IndexEntry>& entry,
                  const OperationPtr& op);
   bool PresentFor(const Admission& a, size_t i, const std::optional<IndexEntry>& entry) const;
-  void Append(Admission& a, size_t i, uint64_t touch_epoch, const OperationPtr& op);
   void Touch(const RecordId& id, uint64_t known, uint64_t epoch, const OperationPtr& op);
-  void ReplyTo(const Admission& a);
+  // Sends the answers of an admission.
+  template <class Reply>
+  std::function<void(const Status&, const Admission&)> AnswerWith(uint16_t method, ReplyFn reply);
+
+  // node_repair.cc
+  void CountDigests();
+  void HandleDigests(const RpcMessage& request, const ReplyFn& reply);
+  void HandleListGroup(const RpcMessage& request, const ReplyFn& reply);
+  void HandlePull(const RpcMessage& request, ReplyFn reply);
+  void Fetch(const std::shared_ptr<Pull>& pull);
+  void Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMessage>& reply);
+  // How long the next copy waits for clients.
+  int64_t CopyDelay();
 
   // node_get.cc
   void HandleGet(const RpcMessage& request, ReplyFn reply);
@@ -108,6 +122,36 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   std::atomic<bool> stopped_ = false;  // The owner may let go on any thread.
   uint64_t unflushed_bytes_ = 0;
   std::shared_ptr<EntryTally> tally_;  // Of the check pass under way.
+  GroupDigests digests_;
+  int64_t client_nanos_ = INT64_MIN / 2;  // When a client was last served.
+  int64_t copy_free_nanos_ = 0;           // When the next copy may begin.
+};
+
+// What is asked of some records together: pinned, or stored where they are not present.
+struct Node::Impl::Admission {
+  std::vector<RecordId> ids;
+  std::vector<uint64_t> touches;  // Per id.
+  // Of puts and copies, per id.
+  std::vector<RecordHeader> headers;
+  std::vector<bool> replace;
+  std::vector<SharedBytes> frames;
+  std::vector<proto::RecordAnswer> answers;
+  std::function<void(const Status&, const Admission&)> done;
+  // What reading told about records that were stale, by id.
+  struct Checked {
+    Location at;
+    RecordRead::Result result;
+  };
+  absl::flat_hash_map<RecordId, Checked> checked;
+
+  bool is_put() const { return !headers.empty(); }
+  bool refused(size_t i) const { return answers[i].status() == proto::REFUSED; }
+  // The next one; its frame and its answer are there already.
+  void AddPut(RecordHeader header, uint64_t touch_epoch, bool replaces);
+  const Checked* Find(const RecordId& id, const IndexEntry& entry) const {
+    auto it = checked.find(id);
+    return it != checked.end() && it->second.at == entry.at ? &it->second : nullptr;
+  }
 };
 
 }  // namespace holdfast

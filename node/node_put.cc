@@ -1,8 +1,9 @@
 // Pin and put: what is here is touched and answered, what is not is answered missing or appended.
 //
-// Both look up all ids first; records that nobody has read within the scrub target are read on io
-// before they count as present. Then everything is decided in one go on the Loop, so that no other
-// request comes in between, and the answer waits for the batches it depends on (N1).
+// A copy from another node (node_repair.cc) is a put whose records say for themselves what they
+// are. All look up all ids first; records that nobody has read within the scrub target are read on
+// io before they count as present. Then everything is decided in one go on the Loop, so that no
+// other request comes in between, and the answer waits for the batches it depends on (N1).
 #include "absl/strings/str_cat.h"
 #include "common/crypto/domain_keys.h"
 #include "node/node_impl.h"
@@ -13,16 +14,9 @@ namespace {
 // Index rows that may wait in memory while the index's disk refuses them.
 constexpr size_t kMaxIndexBacklog = 1'000'000;
 
-bool IsPutKind(uint32_t kind) {
-  return kind == static_cast<uint32_t>(RecordKind::kChunk) ||
-         kind == static_cast<uint32_t>(RecordKind::kManifestPart) ||
-         kind == static_cast<uint32_t>(RecordKind::kCommitRecord);
-}
-
-bool EntryIsGood(const proto::PutEntry& entry, Bytes frame) {
-  return IsPutKind(entry.kind()) && frame.size() <= kMaxPayload &&
-         !RecordId::FromBytes(AsBytes(entry.id())).is_zero() &&
-         AsView(ChecksumOf(frame).bytes()) == entry.checksum();
+bool IsPutKind(RecordKind kind) {
+  return kind == RecordKind::kChunk || kind == RecordKind::kManifestPart ||
+         kind == RecordKind::kCommitRecord;
 }
 
 void SetPresent(proto::RecordAnswer& answer, uint32_t length, const Checksum& checksum,
@@ -35,32 +29,23 @@ void SetPresent(proto::RecordAnswer& answer, uint32_t length, const Checksum& ch
 
 }  // namespace
 
-struct Node::Impl::Admission {
-  uint16_t method = 0;
-  uint64_t epoch = 0;
-  std::vector<RecordId> ids;
-  proto::NodePutRequest put;  // Of a put.
-  std::vector<SharedBytes> frames;
-  ReplyFn reply;
-  std::vector<proto::RecordAnswer> answers;
-  // What reading told about records that were stale, by id.
-  struct Checked {
-    Location at;
-    RecordRead::Result result;
-  };
-  absl::flat_hash_map<RecordId, Checked> checked;
-
-  bool is_put() const { return method == rpc::kNodePut; }
-  bool refused(size_t i) const { return answers[i].status() == proto::REFUSED; }
-  const Checked* Find(const RecordId& id, const IndexEntry& entry) const {
-    auto it = checked.find(id);
-    return it != checked.end() && it->second.at == entry.at ? &it->second : nullptr;
-  }
-};
-
 bool AboveLimit(const SpaceInfo& space, double limit) {
   const double used = static_cast<double>(space.total_bytes) - space.free_bytes;
   return used > limit * static_cast<double>(space.total_bytes);
+}
+
+template <class Reply>
+std::function<void(const Status&, const Node::Impl::Admission&)> Node::Impl::AnswerWith(
+    uint16_t method, ReplyFn reply) {
+  return [self = shared_from_this(), method, reply = std::move(reply)](const Status& status,
+                                                                       const Admission& a) {
+    if (!status.ok()) return reply(status);
+    Reply out;
+    for (const proto::RecordAnswer& answer : a.answers) *out.add_answers() = answer;
+    out.set_incarnation(ToString(self->incarnation_.bytes()));
+    out.set_lsn(self->Lsn());
+    reply(MakeMessage(method, out));
+  };
 }
 
 void Node::Impl::HandlePin(const RpcMessage& request, ReplyFn reply) {
@@ -68,12 +53,12 @@ void Node::Impl::HandlePin(const RpcMessage& request, ReplyFn reply) {
   if (!head.ok()) return reply(head.status());
   auto ids = ParseIds(head->ids());
   if (!ids.ok()) return reply(ids.status());
+  client_nanos_ = env_.clock.MonotonicNanos();
   auto a = std::make_shared<Admission>();
-  a->method = rpc::kNodePin;
-  a->epoch = head->session_epoch();
   a->ids = *std::move(ids);
-  a->reply = std::move(reply);
+  a->touches.assign(a->ids.size(), head->session_epoch());
   a->answers.resize(a->ids.size());
+  a->done = AnswerWith<proto::NodePinReply>(rpc::kNodePin, std::move(reply));
   Admit(a);
 }
 
@@ -85,27 +70,45 @@ void Node::Impl::HandlePut(RpcMessage request, ReplyFn reply) {
       head->writer().size() != WriterId::kSize) {
     return reply(absl::InvalidArgumentError("a put's frames, domain or writer do not fit"));
   }
+  client_nanos_ = env_.clock.MonotonicNanos();
   auto a = std::make_shared<Admission>();
-  a->method = rpc::kNodePut;
-  a->epoch = head->session_epoch();
-  a->put = *std::move(head);
   a->frames = std::move(request.frames);
-  a->reply = std::move(reply);
   a->answers.resize(n);
   for (size_t i = 0; i < n; ++i) {
-    const proto::PutEntry& entry = a->put.entries(static_cast<int>(i));
-    a->ids.push_back(RecordId::FromBytes(AsBytes(entry.id())));
-    // Bytes that changed on their way here must not be stored under a good name.
-    if (!EntryIsGood(entry, a->frames[i].view)) a->answers[i].set_status(proto::REFUSED);
+    const proto::PutEntry& entry = head->entries(static_cast<int>(i));
+    RecordHeader header;
+    header.kind = static_cast<RecordKind>(entry.kind());
+    header.number = entry.number();
+    header.domain = DomainId::FromBytes(AsBytes(head->domain()));
+    header.writer = WriterId::FromBytes(AsBytes(head->writer()));
+    header.id = RecordId::FromBytes(AsBytes(entry.id()));
+    header.checksum = Checksum::FromBytes(AsBytes(entry.checksum()));
+    a->AddPut(header, head->session_epoch(), entry.replace());
   }
+  a->done = AnswerWith<proto::NodePutReply>(rpc::kNodePut, std::move(reply));
   Admit(a);
 }
 
+void Node::Impl::Admission::AddPut(RecordHeader header, uint64_t touch_epoch, bool replaces) {
+  const size_t i = headers.size();
+  const Bytes frame = frames[i].view;
+  header.length = static_cast<uint32_t>(frame.size());
+  if (header.kind != RecordKind::kCommitRecord) header.number = 0;
+  ids.push_back(header.id);
+  touches.push_back(touch_epoch);
+  replace.push_back(replaces);
+  headers.push_back(header);
+  // Bytes that changed on their way here must not be stored under a good name.
+  const bool good = IsPutKind(header.kind) && frame.size() <= kMaxPayload && !header.id.is_zero() &&
+                    ChecksumOf(frame) == header.checksum;
+  if (!good) answers[i].set_status(proto::REFUSED);
+}
+
 void Node::Impl::Admit(const std::shared_ptr<Admission>& a) {
-  if (closed_) return a->reply(absl::UnavailableError(options_.dir + ": the node is closed"));
-  if (!broken_.ok()) return a->reply(broken_);
+  if (closed_) return a->done(absl::UnavailableError(options_.dir + ": the node is closed"), *a);
+  if (!broken_.ok()) return a->done(broken_, *a);
   auto entries = index_->Find(a->ids);
-  if (!entries.ok()) return a->reply(IndexError(entries.status()));
+  if (!entries.ok()) return a->done(IndexError(entries.status()), *a);
   auto reads = std::make_shared<std::vector<RecordRead>>();
   for (size_t i = 0; i < a->ids.size(); ++i) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
@@ -135,12 +138,9 @@ Status Node::Impl::CheckSpace(const Admission& a,
   bool appends = false;
   uint64_t chunk_bytes = 0;
   for (size_t i = 0; i < a.ids.size() && a.is_put(); ++i) {
-    const proto::PutEntry& entry = a.put.entries(static_cast<int>(i));
-    if (a.refused(i) || (!entry.replace() && PresentFor(a, i, entries[i]))) continue;
+    if (a.refused(i) || (!a.replace[i] && PresentFor(a, i, entries[i]))) continue;
     appends = true;
-    if (static_cast<RecordKind>(entry.kind()) == RecordKind::kChunk) {
-      chunk_bytes += a.frames[i].view.size();
-    }
+    if (a.headers[i].kind == RecordKind::kChunk) chunk_bytes += a.headers[i].length;
   }
   if (!appends) return absl::OkStatus();
   if (index_->backlog() > kMaxIndexBacklog) {
@@ -159,11 +159,8 @@ Status Node::Impl::CheckSpace(const Admission& a,
 
 void Node::Impl::Decide(const std::shared_ptr<Admission>& a,
                         const std::vector<std::optional<IndexEntry>>& entries) {
-  if (Status status = CheckSpace(*a, entries); !status.ok()) return a->reply(status);
-  auto op = std::make_shared<Operation>([self = shared_from_this(), a](const Status& status) {
-    if (!status.ok()) return a->reply(status);
-    self->ReplyTo(*a);
-  });
+  if (Status status = CheckSpace(*a, entries); !status.ok()) return a->done(status, *a);
+  auto op = std::make_shared<Operation>([a](const Status& status) { a->done(status, *a); });
   for (size_t i = 0; i < a->ids.size(); ++i) {
     if (!a->refused(i)) DecideOne(*a, i, entries[i], op);
   }
@@ -175,18 +172,19 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
                            const OperationPtr& op) {
   const RecordId& id = a.ids[i];
   proto::RecordAnswer& answer = a.answers[i];
-  const bool replace = a.is_put() && a.put.entries(static_cast<int>(i)).replace();
+  const bool replace = a.is_put() && a.replace[i];
+  const uint64_t epoch = a.touches[i];
   const uint64_t indexed_touch = entry ? entry->touch_epoch : 0;
   const std::optional<GroupCommit::PendingRecord> pending = commits_->FindRecord(id);
   if (pending && !replace) {
     commits_->WaitForRecord(id, op);
     const uint64_t known = std::max(pending->touch_epoch, indexed_touch);
-    Touch(id, known, a.epoch, op);
-    return SetPresent(answer, pending->length, pending->checksum, std::max(known, a.epoch));
+    Touch(id, known, epoch, op);
+    return SetPresent(answer, pending->length, pending->checksum, std::max(known, epoch));
   }
   if (!replace && PresentFor(a, i, entry)) {
-    Touch(id, indexed_touch, a.epoch, op);
-    return SetPresent(answer, entry->length, entry->checksum, std::max(indexed_touch, a.epoch));
+    Touch(id, indexed_touch, epoch, op);
+    return SetPresent(answer, entry->length, entry->checksum, std::max(indexed_touch, epoch));
   }
   if (entry) {
     const Admission::Checked* checked = a.Find(id, *entry);
@@ -197,23 +195,9 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
   if (!a.is_put()) return answer.set_status(proto::MISSING);
   // N6: the new record carries on what the old one was touched with.
   const uint64_t pending_touch = pending ? pending->touch_epoch : 0;
-  Append(a, i, std::max({a.epoch, indexed_touch, pending_touch}), op);
-}
-
-void Node::Impl::Append(Admission& a, size_t i, uint64_t touch_epoch, const OperationPtr& op) {
-  const proto::PutEntry& entry = a.put.entries(static_cast<int>(i));
-  const Bytes payload = a.frames[i].view;
-  RecordHeader header;
-  header.kind = static_cast<RecordKind>(entry.kind());
-  header.length = static_cast<uint32_t>(payload.size());
-  header.touch_epoch = touch_epoch;
-  header.number = header.kind == RecordKind::kCommitRecord ? entry.number() : 0;
-  header.domain = DomainId::FromBytes(AsBytes(a.put.domain()));
-  header.writer = WriterId::FromBytes(AsBytes(a.put.writer()));
-  header.id = a.ids[i];
-  header.checksum = Checksum::FromBytes(AsBytes(entry.checksum()));
-  commits_->AddRecord(header, payload, op);
-  SetPresent(a.answers[i], header.length, header.checksum, touch_epoch);
+  a.headers[i].touch_epoch = std::max({epoch, indexed_touch, pending_touch});
+  commits_->AddRecord(a.headers[i], a.frames[i].view, op);
+  SetPresent(answer, a.headers[i].length, a.headers[i].checksum, a.headers[i].touch_epoch);
 }
 
 // Makes `epoch` the id's touch; at most one touch record per id and epoch.
@@ -221,20 +205,6 @@ void Node::Impl::Touch(const RecordId& id, uint64_t known, uint64_t epoch, const
   if (epoch <= known) return;
   if (epoch <= commits_->FindTouch(id)) return commits_->WaitForTouch(id, op);
   commits_->AddTouch(id, epoch, op);
-}
-
-void Node::Impl::ReplyTo(const Admission& a) {
-  auto fill = [&](auto out) {
-    for (const proto::RecordAnswer& answer : a.answers) *out.add_answers() = answer;
-    out.set_incarnation(ToString(incarnation_.bytes()));
-    out.set_lsn(Lsn());
-    a.reply(MakeMessage(a.method, out));
-  };
-  if (a.is_put()) {
-    fill(proto::NodePutReply());
-  } else {
-    fill(proto::NodePinReply());
-  }
 }
 
 }  // namespace holdfast

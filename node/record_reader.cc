@@ -26,9 +26,16 @@ void Check(RecordRead& read, Bytes payload, const std::shared_ptr<AlignedBuffer>
   if (good && keep) read.payload = {owner, payload};
 }
 
+void TakeHeader(RecordRead& read, Bytes buffer, uint64_t begin) {
+  const uint64_t at = read.entry.at.offset - begin;
+  if (at + kRecordHeaderSize > buffer.size()) return;
+  StatusOr<RecordHeader> header = DecodeRecordHeader(buffer.subspan(at, kRecordHeaderSize));
+  if (header.ok() && header->id == read.id) read.header = *header;
+}
+
 // One direct read that covers all of `group`.
 void ReadSpan(File& file, Group group, bool keep) {
-  uint64_t begin = PayloadBegin(*group.front()) / kDirectAlign * kDirectAlign;
+  uint64_t begin = group.front()->entry.at.offset / kDirectAlign * kDirectAlign;
   uint64_t end = 0;
   for (const RecordRead* read : group) end = std::max(end, RoundUpToBlock(PayloadEnd(*read)));
   auto buffer = std::make_shared<AlignedBuffer>(end - begin);
@@ -40,6 +47,7 @@ void ReadSpan(File& file, Group group, bool keep) {
   }
   for (RecordRead* read : group) {
     if (!n.ok()) continue;
+    TakeHeader(*read, {buffer->data(), *n}, begin);
     const uint64_t from = std::min<uint64_t>(PayloadBegin(*read) - begin, *n);
     const uint64_t to = std::min<uint64_t>(PayloadEnd(*read) - begin, *n);
     Check(*read, {buffer->data() + from, to - from}, buffer, keep);

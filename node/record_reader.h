@@ -1,6 +1,7 @@
 // Reads payloads of indexed records, checked. Blocking; stateless, so any thread may call it.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "common/io/fs.h"
@@ -12,7 +13,8 @@ struct RecordRead {
   RecordId id;
   IndexEntry entry;
   enum class Result : uint8_t { kGood, kBad, kUnreadable } result = Result::kUnreadable;
-  SharedBytes payload;  // If asked for and good.
+  SharedBytes payload;                 // If asked for and good.
+  std::optional<RecordHeader> header;  // If it could be read.
 };
 
 // Neighbours are read together; payloads that were read together share memory.

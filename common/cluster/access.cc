@@ -74,6 +74,9 @@ uint32_t RolesFor(uint16_t method) {
       return kReader | kOperator | kServers;
     case rpc::kNodeListCommits:
     case rpc::kNodeConfigure:
+    case rpc::kNodeDigests:
+    case rpc::kNodeListGroup:
+    case rpc::kNodePull:
       return kCoordinator;
     case rpc::kOpenSession:
     case rpc::kCommit:
@@ -95,6 +98,7 @@ uint32_t RolesFor(uint16_t method) {
     case rpc::kCheckCatalogue:
       return kReader | kOperator;
     case rpc::kAddNode:
+    case rpc::kSetNodeState:
       return kOperator;
     case rpc::kSetPrincipal:
     case rpc::kListPrincipals:

@@ -182,6 +182,17 @@ std::vector<uint32_t> WriteSet(const ClusterMap& map, uint32_t pg) {
   return numbers;
 }
 
+bool HasQuorum(const ClusterMap& map, uint32_t pg, std::span<const uint32_t> holders) {
+  const auto enough = [&](const std::vector<uint32_t>& set) {
+    uint32_t count = 0;
+    for (const uint32_t node : set) {
+      count += std::find(holders.begin(), holders.end(), node) != holders.end();
+    }
+    return count >= map.write_quorum();
+  };
+  return enough(map.placement[pg]) && (!Migrating(map, pg) || enough(map.target[pg]));
+}
+
 bool IsEligible(const ClusterMap& map, const MapNode& node) {
   return node.state == NodeState::kIn && FixedWeight(node.weight) > 0 &&
          (map.sites.empty() || std::binary_search(map.sites.begin(), map.sites.end(),

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -66,6 +67,10 @@ inline bool Migrating(const ClusterMap& map, uint32_t pg) {
 }
 // Where puts and pins go: the acting set, then those of the target that are not in it.
 std::vector<uint32_t> WriteSet(const ClusterMap& map, uint32_t pg);
+// Whether what these nodes hold durably may be acknowledged: W of the acting set, and W of the
+// target too while the group migrates. So what is acknowledged while it does is on W nodes of the
+// set that comes after, and the switch needs no pause (docs/formats/placement.md).
+bool HasQuorum(const ClusterMap& map, uint32_t pg, std::span<const uint32_t> holders);
 
 // The first component of a failure domain: "site" of "site/rack/host/disk".
 inline std::string_view SiteOf(std::string_view failure_domain) {

@@ -147,6 +147,11 @@ CurvePublicKey ParsePrincipalKey(std::string_view key) {
   return CurvePublicKey::FromBytes(AsBytes(key.substr(1)));
 }
 
+SessionId ParseSessionKey(std::string_view key) {
+  if (key.empty() || key[0] != static_cast<char>(RowKind::kSession)) return {};
+  return SessionId::FromBytes(AsBytes(key.substr(1)));
+}
+
 std::string OutboxKey(uint64_t number) { return NumberKey(RowKind::kOutbox, number); }
 std::string MetaKey(std::string_view name) { return KeyOf(RowKind::kMeta, name); }
 
@@ -201,6 +206,8 @@ std::string Encode(const SessionRow& row) {
   writer.U64(row.epoch);
   writer.U8(static_cast<uint8_t>(row.state));
   writer.I64(row.opened_nanos);
+  writer.Blob(AsBytes(row.last_request));
+  writer.Blob(AsBytes(row.last_answer));
   return Finish(buffer);
 }
 
@@ -211,6 +218,8 @@ StatusOr<SessionRow> DecodeSessionRow(std::string_view bytes) {
   row.epoch = reader.U64();
   row.state = static_cast<SessionState>(reader.U8());
   row.opened_nanos = reader.I64();
+  row.last_request = reader.String();
+  row.last_answer = reader.String();
   if (!reader.done() || row.state < SessionState::kOpen || row.state > SessionState::kAborted) {
     return Malformed(kWhat);
   }

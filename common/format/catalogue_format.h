@@ -46,6 +46,10 @@ struct SessionRow {
   uint64_t epoch = 0;
   SessionState state = SessionState::kOpen;
   int64_t opened_nanos = 0;
+  // The last commit that stored something, so that it is answered alike when it is asked for again
+  // by a client that saw the coordinator restart: its request id, and the head of the reply.
+  std::string last_request;
+  std::string last_answer;
 };
 struct SealingKeyRow {
   DomainId domain;
@@ -99,6 +103,7 @@ std::string MapKey();
 std::string PrincipalKey(const CurvePublicKey& key);
 // The zero key when `key` is no principal row's.
 CurvePublicKey ParsePrincipalKey(std::string_view key);
+SessionId ParseSessionKey(std::string_view key);
 std::string MetaKey(std::string_view name);
 
 std::string Encode(const CollectionRow& row);

@@ -16,6 +16,9 @@ enum Method : uint16_t {
   kNodeListCommits = 7,
   kNodeStat = 8,
   kNodeConfigure = 9,
+  kNodeDigests = 10,
+  kNodeListGroup = 11,
+  kNodePull = 12,
 
   // Coordinator.
   kOpenSession = 64,
@@ -35,12 +38,13 @@ enum Method : uint16_t {
   kAddNode = 78,
   kSetPrincipal = 79,
   kListPrincipals = 80,
+  kSetNodeState = 81,
 };
 
 // Whether requests or replies carry records: they travel apart from the rest.
 constexpr bool IsBulk(uint16_t method) {
   return method == kNodePut || method == kNodeGet || method == kNodeListCommits ||
-         method == kPutPart || method == kGetPart;
+         method == kPutPart || method == kGetPart || method == kNodeListGroup;
 }
 
 }  // namespace holdfast::rpc

@@ -402,7 +402,7 @@ TEST(IngestTest, AnEmptySourceMakesTheCollection) {
   EXPECT_EQ((*collections)[0].name(), "empty");
 }
 
-TEST(IngestTest, SealingKeysAreRenewedHourlyAndSentOnce) {
+TEST(IngestTest, SealingKeysAreRenewedHourlyAndComeWithEachCommit) {
   IngestRig rig({});
   MemorySource source;
   source.AddFile("a", "1");
@@ -412,16 +412,17 @@ TEST(IngestTest, SealingKeysAreRenewedHourlyAndSentOnce) {
   };
   std::string big = NoiseBytes(5, 3'000'000);
   source.AddFile("c", big);
-  size_t keys = 0;
+  std::set<std::string> keys;
   rig.coordinator().hook = [&](RpcMessage& request, ReplyFn&) {
-    if (request.method == rpc::kCommit) {
-      keys += ParseHead<proto::CommitRequest>(request)->sealing_keys_size();
-    }
+    if (request.method != rpc::kCommit) return false;
+    const auto commit = ParseHead<proto::CommitRequest>(request);
+    EXPECT_EQ(commit->sealing_keys_size(), 1);
+    for (const auto& key : commit->sealing_keys()) keys.insert(key.id());
     return false;
   };
   MustRun(rig, source, {.commit_objects = 1});
-  EXPECT_GE(keys, 1u);
-  EXPECT_LE(keys, 2u);
+  EXPECT_GE(keys.size(), 1u);
+  EXPECT_LE(keys.size(), 2u);
   EXPECT_EQ(rig.Read("a"), "1");
   EXPECT_EQ(rig.Read("b"), "2");
   EXPECT_TRUE(rig.Read("c") == big);

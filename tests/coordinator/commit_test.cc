@@ -212,7 +212,7 @@ TEST_F(CommitTest, SenselessRequestsAreRefusedByName) {
   EXPECT_THAT(refuse(bad), HasSubstr("request id"));
   bad = good;
   bad.clear_sealing_keys();
-  EXPECT_THAT(refuse(bad), HasSubstr("case/a\\x0a: the sealing key it names was never sent"));
+  EXPECT_THAT(refuse(bad), HasSubstr("case/a\\x0a: the sealing key it names was not sent"));
   bad = good;
   *bad.mutable_manifests(1) = bad.manifests(0);
   bad.set_manifests(1, [&] {
@@ -227,18 +227,18 @@ TEST_F(CommitTest, SenselessRequestsAreRefusedByName) {
               HasSubstr("case/p: part 1 is not named after its version"));
   parts.parts[1].id = PartId(parts.version, 1);
   EXPECT_THAT(refuse(vault.MakeCommitOf(session, "case", {parts})),
-              HasSubstr("case/p: its manifest part 0 was not put in this session"));
+              HasSubstr("a manifest part it names was not put"));
   EXPECT_EQ(vault.VaultStatus().commits(), 0u);
   EXPECT_TRUE(vault.Commit(good).ok());
 }
 
-TEST_F(CommitTest, StaleMapIsAborted) {
+TEST_F(CommitTest, AMapThatIsNotKnownIsRefused) {
   SessionId session = vault.MustOpenSession();
   proto::CommitRequest request = vault.MakeCommit(session, "case", {{"a", "1"}});
-  request.set_map_version(0);
+  request.set_map_version(request.map_version() + 1);
   Status status = vault.Commit(request).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
-  EXPECT_THAT(Message(status), HasSubstr("stale map"));
+  EXPECT_THAT(Message(status), HasSubstr("a cluster map that is not known"));
 }
 
 TEST_F(CommitTest, SessionsAreCheckedAndRepeatable) {
@@ -279,12 +279,15 @@ TEST_F(CommitTest, SealingKeyIsStoredWithTheFirstObjectThatNeedsIt) {
   get.set_id(ToString(key.bytes()));
   EXPECT_EQ(vault.Rpc<proto::GetSealingKeyReply>(rpc::kGetSealingKey, get).status().code(),
             absl::StatusCode::kNotFound);
-  // Then something new, without sending the key again.
-  ClearManifest fresh = vault.MakeManifest({"b", "2"});
-  fresh.sealing_key = key;
-  request = vault.MakeCommitOf(session, "case", {fresh});
-  request.clear_sealing_keys();
-  ASSERT_TRUE(vault.Commit(request).ok());
+  // Then something new, and again without the key: it is there now.
+  for (const char* name : {"b", "c"}) {
+    ClearManifest fresh = vault.MakeManifest({name, "2"});
+    fresh.sealing_key = key;
+    request = vault.MakeCommitOf(session, "case", {fresh});
+    request.mutable_sealing_keys(0)->set_id(ToString(key.bytes()));
+    if (name[0] == 'c') request.clear_sealing_keys();
+    ASSERT_TRUE(vault.Commit(request).ok());
+  }
   EXPECT_EQ(vault.Rpc<proto::GetSealingKeyReply>(rpc::kGetSealingKey, get)->box(),
             "a sealing key in its box");
 }
@@ -378,7 +381,7 @@ class SamePartsTest : public ::testing::Test {
   }
 
   // The version that has this content, whole; empty when there is none.
-  std::string FindSame(const std::string& content = "big") {
+  std::string FindSame(const std::string& content = "big", std::string* short_version = nullptr) {
     proto::FindSameRequest request;
     request.set_session(ToString(session.bytes()));
     request.set_collection("case");
@@ -387,11 +390,15 @@ class SamePartsTest : public ::testing::Test {
     request.set_tag_sha256(ToString(Sha256(AsBytes(content))));
     auto reply = vault.Rpc<proto::FindSameReply>(rpc::kFindSame, request);
     EXPECT_TRUE(reply.ok()) << reply.status();
-    return reply.ok() ? reply->version() : "";
+    if (!reply.ok()) return "";
+    if (short_version != nullptr) *short_version = reply->short_version();
+    return reply->version();
   }
   std::string FirstVersion() const { return ToString(first.version.bytes()); }
-  proto::CommitResult::State CommitAgain() {
-    auto reply = vault.Commit(vault.MakeCommitOf(session, "case", {PutObject()}));
+  proto::CommitResult::State CommitAgain(const std::string& short_version = "") {
+    proto::CommitRequest request = vault.MakeCommitOf(session, "case", {PutObject()});
+    if (!short_version.empty()) request.add_short_versions(short_version);
+    auto reply = vault.Commit(request);
     EXPECT_TRUE(reply.ok()) << reply.status();
     return reply.ok() ? reply->results(0).state() : proto::CommitResult::STATE_UNSPECIFIED;
   }
@@ -419,8 +426,10 @@ TEST_F(SamePartsTest, ABadCopyIsPutAgain) {
 
 TEST_F(SamePartsTest, APartWithoutAGoodCopyMakesANewVersion) {
   for (size_t i : {0, 1}) vault.node(i).records[first.parts[1].id].corrupt = true;
-  EXPECT_EQ(FindSame(), "");
-  EXPECT_EQ(CommitAgain(), kStored);
+  std::string short_version;
+  EXPECT_EQ(FindSame("big", &short_version), "");
+  EXPECT_EQ(short_version, FirstVersion());
+  EXPECT_EQ(CommitAgain(short_version), kStored);
   // Now it is the new one, and that one is whole.
   EXPECT_NE(FindSame(), "");
   EXPECT_NE(FindSame(), FirstVersion());

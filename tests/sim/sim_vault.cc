@@ -102,25 +102,38 @@ NodeOptions SimVault::node_options(size_t i) const {
 }
 
 CoordinatorOptions SimVault::coordinator_options() const {
-  return {key_.vault, key_.domain, DeriveCatalogueKeys(key_.catalogue_key), map_};
+  CoordinatorOptions options{key_.vault, key_.domain, DeriveCatalogueKeys(key_.catalogue_key),
+                             map_};
+  options.out_after_nanos = options_.out_after_nanos;
+  if (options_.cluster) options.map.nodes.clear();
+  return options;
 }
 
 Status SimVault::Format() {
   ASSIGN_OR_RETURN(key_, GenerateKeyFile(rng_, rng_.NewId<VaultId>()));
   map_.replicas = options_.replicas;
-  for (uint32_t i = 0; i < options_.nodes; ++i) {
+  for (uint32_t i = 0; i < options_.nodes + options_.spare; ++i) {
     MapNode node;
     node.number = i;
     node.id = rng_.NewId<NodeId>();
-    node.failure_domain = "disk" + std::to_string(i);
+    node.failure_domain = options_.cluster ? "site/rack/host" + std::to_string(i) + "/disk"
+                                           : "disk" + std::to_string(i);
     map_.nodes.push_back(node);
     index_disks_.push_back(std::make_unique<MemKvDisk>());
   }
   ComputePlacement(map_);
-  for (uint32_t i = 0; i < options_.nodes; ++i) {
+  for (uint32_t i = 0; i < map_.nodes.size(); ++i) {
     RETURN_IF_ERROR(Node::Format(node_options(i), fs_, rng_));
   }
   auto catalogue = OpenMemKv(catalogue_disk_, true);
+  if (options_.cluster) {
+    Principal founder;
+    founder.key.value.fill(1);
+    map_.chunk_size = options_.chunk_size;
+    CoordinatorOptions options = coordinator_options();
+    options.map.placement.clear();
+    return Coordinator::FormatCluster(options, founder, *catalogue);
+  }
   return Coordinator::Format(coordinator_options(), *catalogue, clock_);
 }
 
@@ -129,43 +142,131 @@ Status SimVault::OpenNodes() {
   network.drop = options_.drop;
   network.duplicate = options_.duplicate;
   transport_ = NewSimTransport(loop_, rng_, network);
-  for (size_t i = 0; i < options_.nodes; ++i) {
-    Loop& channel = loop_.NewChannel();
-    MemKvDisk* disk = index_disks_[i].get();
-    NodeEnv env{fs_,
-                clock_,
-                rng_,
-                channel,
-                loop_.executor(),
-                [this, disk](bool) -> StatusOr<std::unique_ptr<Kv>> {
-                  return std::make_unique<PoweredKv>(OpenMemKv(*disk, false), power_);
-                },
-                [disk] {
-                  disk->Wipe();
-                  return absl::OkStatus();
-                }};
-    ASSIGN_OR_RETURN(auto node, Node::Open(node_options(i), env));
-    nodes_.push_back(std::move(node));
-    transport_->Attach(NodeAddress(static_cast<uint32_t>(i)), *nodes_.back(), channel);
-  }
+  nodes_.resize(map_.nodes.size());
+  for (uint32_t i = 0; i < nodes_.size(); ++i) RETURN_IF_ERROR(StartNode(i));
   return absl::OkStatus();
 }
 
-Status SimVault::Open() {
-  RETURN_IF_ERROR(OpenNodes());
+Status SimVault::StartNode(uint32_t i) {
+  Loop& channel = loop_.NewChannel();
+  MemKvDisk* disk = index_disks_[i].get();
+  NodeEnv env{fs_,
+              clock_,
+              rng_,
+              channel,
+              loop_.executor(),
+              [this, disk](bool) -> StatusOr<std::unique_ptr<Kv>> {
+                return std::make_unique<PoweredKv>(OpenMemKv(*disk, false), power_);
+              },
+              [disk] {
+                disk->Wipe();
+                return absl::OkStatus();
+              },
+              options_.cluster ? transport_.get() : nullptr};
+  ASSIGN_OR_RETURN(nodes_[i], Node::Open(node_options(i), env));
+  transport_->Attach(NodeAddress(i), *nodes_[i], channel);
+  return absl::OkStatus();
+}
+
+void SimVault::StopNode(uint32_t i) {
+  transport_->Detach(NodeAddress(i));
+  nodes_[i].reset();
+  index_disks_[i]->Crash(rng_);
+}
+
+Status SimVault::ReplaceDisk(uint32_t i) {
+  if (nodes_[i] != nullptr) StopNode(i);
+  index_disks_[i]->Wipe();
+  ASSIGN_OR_RETURN(const std::vector<std::string> segments,
+                   fs_.List(node_options(i).dir + "/segments"));
+  for (const std::string& name : segments) {
+    RETURN_IF_ERROR(fs_.Remove(node_options(i).dir + "/segments/" + name));
+  }
+  RETURN_IF_ERROR(fs_.Remove(node_options(i).dir + "/superblock"));
+  RETURN_IF_ERROR(Node::Format(node_options(i), fs_, rng_));
+  return StartNode(i);
+}
+
+Status SimVault::OpenCoordinator() {
   catalogue_ = std::make_unique<PoweredKv>(OpenMemKv(catalogue_disk_, true), power_);
   Loop& channel = loop_.NewChannel();
   CoordinatorEnv env{clock_, rng_, channel, *transport_, *catalogue_};
+  if (options_.cluster) env.access = &access_;
   ASSIGN_OR_RETURN(coordinator_, Coordinator::Open(coordinator_options(), env));
   transport_->Attach(kCoordinatorAddress, *coordinator_, channel);
+  return absl::OkStatus();
+}
+
+void SimVault::StopCoordinator() {
+  transport_->Detach(kCoordinatorAddress);
+  coordinator_.reset();
+  catalogue_.reset();
+  catalogue_disk_.Crash(rng_);
+}
+
+Status SimVault::StartCoordinator() { return OpenCoordinator(); }
+
+Status SimVault::Open() {
+  RETURN_IF_ERROR(OpenNodes());
+  RETURN_IF_ERROR(OpenCoordinator());
   VaultParams params{key_.domain, options_.chunk_size};
   vault_ = std::make_unique<Vault>(*transport_, key_, params, clock_, rng_);
+  if (!options_.cluster || !Map().nodes.empty()) return absl::OkStatus();
+  for (uint32_t i = 0; i < options_.nodes; ++i) RETURN_IF_ERROR(AddNode(i));
   return absl::OkStatus();
+}
+
+Status SimVault::AddNode(uint32_t i) {
+  proto::AddNodeRequest request;
+  request.set_id(ToString(map_.nodes[i].id.bytes()));
+  request.set_public_key(std::string(32, static_cast<char>(i + 2)));
+  request.set_endpoint("node-" + std::to_string(i));
+  request.set_weight(1);
+  request.set_failure_domain(map_.nodes[i].failure_domain);
+  return CallAndWait(*transport_, kCoordinatorAddress, MakeMessage(rpc::kAddNode, request))
+      .status();
+}
+
+Status SimVault::SetNodeState(uint32_t node, proto::SetNodeStateRequest::Action action) {
+  proto::SetNodeStateRequest request;
+  request.set_node(node);
+  request.set_action(action);
+  return CallAndWait(*transport_, kCoordinatorAddress, MakeMessage(rpc::kSetNodeState, request))
+      .status();
+}
+
+proto::VaultStatusReply SimVault::VaultStatus() {
+  const auto reply = CallAndWait(*transport_, kCoordinatorAddress,
+                                 MakeMessage(rpc::kVaultStatus, proto::VaultStatusRequest()));
+  return ParseHead<proto::VaultStatusReply>(reply.value()).value();
+}
+
+ClusterMap SimVault::Map() {
+  const auto reply = CallAndWait(*transport_, kCoordinatorAddress,
+                                 MakeMessage(rpc::kGetMap, proto::GetMapRequest()));
+  return DecodeClusterMap(ParseHead<proto::GetMapReply>(reply.value()).value().map()).value();
+}
+
+void SimVault::RunFor(int64_t nanos) {
+  const int64_t until = clock_.MonotonicNanos() + nanos;
+  bool over = false;
+  loop_.NewChannel().PostAfter(nanos, [&over] { over = true; });
+  loop_.RunUntil([&] { return over || clock_.MonotonicNanos() > until; });
+}
+
+bool SimVault::RunUntil(const std::function<bool()>& condition, int64_t nanos) {
+  const int64_t until = clock_.MonotonicNanos() + nanos;
+  while (!condition()) {
+    if (clock_.MonotonicNanos() > until) return false;
+    RunFor(1'000'000'000);
+  }
+  return true;
 }
 
 Status SimVault::Close() {
   Status result;
   for (auto& node : nodes_) {
+    if (node == nullptr) continue;
     bool done = false;
     node->Close([&](Status status) {
       if (result.ok()) result = status;

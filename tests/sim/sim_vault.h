@@ -40,6 +40,10 @@ struct SimOptions {
   uint64_t batch_bytes = 128u << 10;
   uint32_t chunk_size = 64u << 10;
   double drop = 0, duplicate = 0;
+  // The map is the catalogue's, and repair runs. `spare` nodes are made but not in the map yet.
+  bool cluster = false;
+  uint32_t spare = 0;
+  int64_t out_after_nanos = 60LL * 1'000'000'000;
 };
 
 class SimVault {
@@ -50,6 +54,21 @@ class SimVault {
   // Starts every service. After a power cut, call Reboot first.
   Status Open();
   Status Close();
+  // Of a cluster. A node that is stopped dies as a process does; its disk stays.
+  void StopNode(uint32_t node);
+  Status StartNode(uint32_t node);
+  bool runs(uint32_t node) const { return nodes_[node] != nullptr; }
+  void StopCoordinator();
+  Status StartCoordinator();
+  // Everything on the node's disk is lost; it starts as a new, empty node of the same number.
+  Status ReplaceDisk(uint32_t node);
+  Status AddNode(uint32_t node);
+  Status SetNodeState(uint32_t node, proto::SetNodeStateRequest::Action action);
+  proto::VaultStatusReply VaultStatus();
+  ClusterMap Map();
+  void RunFor(int64_t nanos);
+  // False when it does not come true within `nanos` of simulated time.
+  bool RunUntil(const std::function<bool()>& condition, int64_t nanos);
   // What a power cut does: memory is gone, disks keep what they keep.
   void CrashAndReboot();
   // Forgets the catalogue and makes it anew from the nodes' commit records.
@@ -67,6 +86,7 @@ class SimVault {
  private:
   Status Format();
   Status OpenNodes();
+  Status OpenCoordinator();
   NodeOptions node_options(size_t i) const;
   CoordinatorOptions coordinator_options() const;
 
@@ -81,7 +101,8 @@ class SimVault {
   std::vector<std::unique_ptr<MemKvDisk>> index_disks_;
   MemKvDisk catalogue_disk_;
   std::unique_ptr<Transport> transport_;
-  std::vector<std::unique_ptr<Node>> nodes_;
+  std::vector<std::unique_ptr<Node>> nodes_;  // Null while stopped.
+  AccessTable access_;
   std::unique_ptr<Kv> catalogue_;
   std::unique_ptr<Coordinator> coordinator_;
   std::unique_ptr<Vault> vault_;

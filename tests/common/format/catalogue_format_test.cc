@@ -32,7 +32,11 @@ ObjectRow FixedObject() {
           .manifest = Hex("3a21fe57")};
 }
 SessionRow FixedSession() {
-  return {.epoch = 6, .state = SessionState::kDone, .opened_nanos = 1'700'000'000'002};
+  return {.epoch = 6,
+          .state = SessionState::kDone,
+          .opened_nanos = 1'700'000'000'002,
+          .last_request = "request of 16 by",
+          .last_answer = "answer"};
 }
 SealingKeyRow FixedSealingKey() {
   return {.domain = Counting<DomainId>(0x20), .box = Hex("04b0c5")};
@@ -96,6 +100,8 @@ TEST(Rows, Session) {
   EXPECT_EQ(row.epoch, 6u);
   EXPECT_EQ(row.state, SessionState::kDone);
   EXPECT_EQ(row.opened_nanos, FixedSession().opened_nanos);
+  EXPECT_EQ(row.last_request, FixedSession().last_request);
+  EXPECT_EQ(row.last_answer, FixedSession().last_answer);
   std::string unknown = Encode(FixedSession());
   unknown[9] = 9;
   EXPECT_TRUE(absl::IsDataLoss(DecodeSessionRow(unknown).status()));

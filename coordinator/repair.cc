@@ -1,0 +1,265 @@
+#include "coordinator/repair.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/cluster/replan.h"
+
+namespace holdfast {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kTickNanos = kSecond;
+constexpr int64_t kAskTimeoutNanos = 5 * kSecond;
+constexpr int64_t kSilenceNanos = 5 * kSecond;
+// Writes reach replicas one after another: groups that have just changed may differ for a moment.
+constexpr int64_t kQuietNanos = 2 * kSecond;
+constexpr int64_t kDifferLongNanos = 30 * kSecond;
+constexpr int64_t kRetryNanos = 5 * kSecond;
+constexpr size_t kGroupsAtOnce = 8;
+constexpr size_t kRateSamples = 10;
+
+bool AllEqual(const std::vector<GroupDigest>& digests) {
+  return std::adjacent_find(digests.begin(), digests.end(), std::not_equal_to<>()) == digests.end();
+}
+
+}  // namespace
+
+Repair::Repair(const ClusterMap& map, const CoordinatorEnv& env, NodeClient& nodes,
+               const Guard& guard, int64_t out_after_nanos, Hooks hooks)
+    : map_(map),
+      env_(env),
+      nodes_(nodes),
+      guard_(guard),
+      out_after_nanos_(out_after_nanos),
+      hooks_(std::move(hooks)),
+      copies_(nodes),
+      groups_(kPlacementGroups) {}
+
+void Repair::Start() { Tick(); }
+
+void Repair::MapChanged(const ClusterMap& before) {
+  const int64_t now = env_.clock.MonotonicNanos();
+  for (uint32_t pg = 0; pg < map_.placement.size(); ++pg) {
+    if (pg < before.placement.size() && Members(before, pg) == Members(map_, pg) &&
+        Migrating(before, pg) == Migrating(map_, pg)) {
+      continue;
+    }
+    const bool running = groups_[pg].running;
+    groups_[pg] = {};
+    groups_[pg].running = running;
+    groups_[pg].changed_nanos = now;
+  }
+}
+
+const RepairReport& Repair::Report() {
+  Evaluate();
+  return report_;
+}
+
+bool Repair::answers(uint32_t node) const {
+  return node < views_.size() && !views_[node].failed &&
+         env_.clock.MonotonicNanos() - views_[node].answered_nanos < kSilenceNanos;
+}
+
+void Repair::Tick() {
+  const size_t known = views_.size();
+  views_.resize(map_.nodes.size());
+  // Nobody is blamed for the time before somebody listened.
+  for (size_t i = known; i < views_.size(); ++i) {
+    views_[i].answered_nanos = env_.clock.MonotonicNanos() - kSilenceNanos;
+  }
+  for (uint32_t node = 0; node < views_.size(); ++node) Ask(node);
+  FindAway();
+  Evaluate();
+  StartJobs();
+  SwitchGroups();
+  MeasureRate();
+  env_.loop.PostAfter(kTickNanos, guard_.Wrap([this] { Tick(); }));
+}
+
+void Repair::Ask(uint32_t node) {
+  NodeView& view = views_[node];
+  if (view.asking || map_.nodes[node].state == NodeState::kRemoved) return;
+  view.asking = true;
+  const int64_t now = env_.clock.MonotonicNanos();
+  proto::NodeDigestsRequest request;
+  if (view.ready) request.set_version(view.version);
+  nodes_.Call({node, MakeMessage(rpc::kNodeDigests, request)}, kAskTimeoutNanos,
+              [this, node, now](const NodeReply& reply) { TakeDigests(node, now, reply); });
+}
+
+void Repair::TakeDigests(uint32_t node, int64_t asked_nanos, const NodeReply& reply) {
+  NodeView& view = views_[node];
+  view.asking = false;
+  StatusOr<proto::NodeDigestsReply> head =
+      reply.ok() ? ParseHead<proto::NodeDigestsReply>(*reply) : reply.status();
+  view.failed = !head.ok();
+  if (view.failed) return;
+  view.answered_nanos = env_.clock.MonotonicNanos();
+  view.asked_nanos = asked_nanos;
+  if (!head->ready()) {
+    view.ready = false;
+  } else if (!head->digests().empty()) {
+    StatusOr<std::vector<GroupDigest>> groups = DecodeGroupDigests(head->digests());
+    view.ready = groups.ok();
+    if (groups.ok()) view.groups = *std::move(groups);
+    view.version = head->version();
+  }
+}
+
+const GroupDigest* Repair::DigestOf(uint32_t node, uint32_t pg) const {
+  if (!answers(node) || !views_[node].ready) return nullptr;
+  return views_[node].asked_nanos >= groups_[pg].changed_nanos ? &views_[node].groups[pg] : nullptr;
+}
+
+// So many away at once are not lost, but cut off: then nobody is taken out.
+void Repair::FindAway() {
+  std::vector<uint32_t> gone, back;
+  size_t there = 0, away = 0;
+  const int64_t now = env_.clock.MonotonicNanos();
+  for (const MapNode& node : map_.nodes) {
+    if (node.state == NodeState::kRemoved) continue;
+    const bool answers_now = answers(node.number);
+    ++(answers_now ? there : away);
+    const bool out = node.state == NodeState::kOut;
+    if (out && answers_now) back.push_back(node.number);
+    if (!out && now - views_[node.number].answered_nanos > out_after_nanos_) {
+      gone.push_back(node.number);
+    }
+  }
+  if (away >= there) gone.clear();
+  if (!gone.empty() || !back.empty()) hooks_.set_away(std::move(gone), std::move(back));
+}
+
+void Repair::Evaluate() {
+  RepairReport report = report_;
+  report.known = true;
+  report.missing = report.to_move = report.migrating = report.unreachable = report.disputed = 0;
+  for (const MapNode& node : map_.nodes) {
+    const bool silent = answers(node.number) && !views_[node.number].ready;
+    if (node.state != NodeState::kRemoved && silent) report.known = false;
+  }
+  std::vector<Candidate> candidates;
+  for (uint32_t pg = 0; pg < map_.placement.size(); ++pg) EvaluateGroup(pg, report, candidates);
+  std::sort(candidates.begin(), candidates.end());
+  queue_.assign(candidates.begin(), candidates.end());
+  report_ = report;
+}
+
+void Repair::EvaluateGroup(uint32_t pg, RepairReport& report, std::vector<Candidate>& candidates) {
+  Group& group = groups_[pg];
+  const std::vector<uint32_t>& acting = map_.placement[pg];
+  const bool migrating = Migrating(map_, pg);
+  report.migrating += migrating;
+  report.disputed += group.disputed;
+  std::vector<GroupDigest> digests;
+  uint64_t most = 0;
+  bool all_answer = true;
+  const std::vector<uint32_t> members = Members(map_, pg);
+  for (uint32_t node : members) {
+    const GroupDigest* digest = DigestOf(node, pg);
+    all_answer &= digest != nullptr;
+    if (digest == nullptr) continue;
+    digests.push_back(*digest);
+    most = std::max(most, digest->count);
+  }
+  if (digests.empty()) {
+    report.unreachable += !members.empty();
+    return;
+  }
+  const bool settled = AllEqual(digests) || (!group.settled.empty() && digests == group.settled);
+  uint32_t copies = 0;
+  bool lacks_all = false;
+  for (uint32_t node : WriteSet(map_, pg)) {
+    const GroupDigest* digest = DigestOf(node, pg);
+    const uint64_t count = digest != nullptr ? digest->count : 0;
+    const bool in_acting = std::find(acting.begin(), acting.end(), node) != acting.end();
+    copies += digest != nullptr && count == most;
+    lacks_all |= digest != nullptr && count == 0 && most > 0;
+    if (!settled || digest == nullptr)
+      (in_acting ? report.missing : report.to_move) += most - count;
+  }
+  if (acting.size() < map_.replicas) report.missing += most * (map_.replicas - acting.size());
+  const int64_t now = env_.clock.MonotonicNanos();
+  if (digests != group.digests) group.since_nanos = now;
+  if (settled) group.differ_nanos = 0;
+  if (!settled && group.differ_nanos == 0) group.differ_nanos = now;
+  group.digests = std::move(digests);
+  if (settled) {
+    group.complete |= migrating && all_answer;
+    if (AllEqual(group.digests)) group.disputed = 0;
+    return;
+  }
+  // Equal counts that differ are at least one record that somebody lacks.
+  if (copies == group.digests.size()) ++report.missing;
+  if (!group.running && !group.complete && Due(group, lacks_all, migrating)) {
+    candidates.push_back({copies, pg});
+  }
+}
+
+bool Repair::Due(const Group& group, bool lacks_all, bool migrating) const {
+  const int64_t now = env_.clock.MonotonicNanos();
+  if (now < group.not_before_nanos) return false;
+  return lacks_all || migrating || now - group.since_nanos >= kQuietNanos ||
+         now - group.differ_nanos >= kDifferLongNanos;
+}
+
+void Repair::StartJobs() {
+  while (running_ < kGroupsAtOnce && !queue_.empty()) {
+    const uint32_t pg = queue_.front().group;
+    queue_.pop_front();
+    if (!groups_[pg].running) StartJob(pg);
+  }
+}
+
+void Repair::StartJob(uint32_t pg) {
+  std::vector<uint32_t> members = Members(map_, pg);
+  const size_t all = members.size();
+  // A member that is away cannot be compared; the others need not wait for it.
+  std::erase_if(members, [this](uint32_t node) { return !answers(node); });
+  if (members.size() < 2) return;
+  const bool whole = members.size() == all;
+  groups_[pg].running = true;
+  ++running_;
+  RepairGroup(nodes_, copies_, pg, std::move(members),
+              [this, pg, whole, changed = groups_[pg].changed_nanos](
+                  const GroupRepairResult& result) { Finished(pg, whole, changed, result); });
+}
+
+void Repair::Finished(uint32_t pg, bool all, int64_t changed_nanos,
+                      const GroupRepairResult& result) {
+  Group& group = groups_[pg];
+  group.running = false;
+  --running_;
+  report_.copied_records += result.copied_records;
+  report_.copied_bytes += result.copied_bytes;
+  if (!result.status.ok()) {
+    report_.trouble = result.status;
+    group.not_before_nanos = env_.clock.MonotonicNanos() + kRetryNanos;
+  } else if (changed_nanos == group.changed_nanos) {
+    group.disputed = result.disputed;
+    if (result.copied_records == 0) group.settled = group.digests;
+    group.complete |= all && Migrating(map_, pg);
+  }
+  StartJobs();
+}
+
+void Repair::SwitchGroups() {
+  std::vector<uint32_t> complete;
+  for (uint32_t pg = 0; pg < map_.placement.size(); ++pg) {
+    if (Migrating(map_, pg) && groups_[pg].complete) complete.push_back(pg);
+  }
+  if (!complete.empty()) hooks_.finish_migration(std::move(complete));
+}
+
+void Repair::MeasureRate() {
+  samples_.push_back({env_.clock.MonotonicNanos(), report_.copied_records});
+  if (samples_.size() > kRateSamples) samples_.pop_front();
+  const double seconds =
+      static_cast<double>(samples_.back().nanos - samples_.front().nanos) / kSecond;
+  const uint64_t records = samples_.back().records - samples_.front().records;
+  report_.records_per_second = seconds > 0 ? static_cast<double>(records) / seconds : 0;
+}
+
+}  // namespace holdfast

@@ -1,0 +1,194 @@
+// What repair asks of a node: digests of its placement groups, the records of one of them, and to
+// copy from another node what is not here. A copy is the same record, byte for byte: what its
+// writer sealed, with kind, number, domain, writer and the touch that the source has seen (N6).
+#include "common/base/coding.h"
+#include "common/cluster/cluster_map.h"
+#include "node/node_impl.h"
+
+namespace holdfast {
+namespace {
+
+constexpr uint32_t kMaxListed = 16384;
+constexpr size_t kMaxPulled = 4096;
+constexpr int64_t kFetchTimeoutNanos = 30LL * 1'000'000'000;
+// A client that was served this long ago is still there.
+constexpr int64_t kClientNanos = 2LL * 1'000'000'000;
+constexpr int64_t kSecond = 1'000'000'000;
+
+RecordId FirstOf(uint32_t group) {
+  RecordId id;
+  id.value[0] = static_cast<uint8_t>(group >> 4);
+  id.value[1] = static_cast<uint8_t>(group << 4);
+  return id;
+}
+
+}  // namespace
+
+void Node::Impl::CountDigests() {
+  env_.loop.Post([self = shared_from_this()] {
+    if (self->stopped_ || self->closed_) return;
+    // An index that cannot be read says so to whoever asks for it next.
+    if (!self->digests_.CountSome(*self->index_).ok() || self->digests_.ready()) return;
+    self->CountDigests();
+  });
+}
+
+void Node::Impl::HandleDigests(const RpcMessage& request, const ReplyFn& reply) {
+  auto head = ParseHead<proto::NodeDigestsRequest>(request);
+  if (!head.ok()) return reply(head.status());
+  proto::NodeDigestsReply out;
+  out.set_ready(digests_.ready());
+  if (digests_.ready()) {
+    out.set_version(digests_.version());
+    if (head->version() != out.version()) out.set_digests(EncodeGroupDigests(digests_.all()));
+  }
+  reply(MakeMessage(rpc::kNodeDigests, out));
+}
+
+void Node::Impl::HandleListGroup(const RpcMessage& request, const ReplyFn& reply) {
+  auto head = ParseHead<proto::NodeListGroupRequest>(request);
+  if (!head.ok()) return reply(head.status());
+  if (head->group() >= kPlacementGroups) {
+    return reply(absl::InvalidArgumentError("there is no such placement group"));
+  }
+  const RecordId from =
+      head->from().empty() ? FirstOf(head->group()) : RecordId::FromBytes(AsBytes(head->from()));
+  const RecordId to =
+      head->group() + 1 == kPlacementGroups ? RecordId() : FirstOf(head->group() + 1);
+  const size_t limit = std::clamp<uint32_t>(head->limit(), 1, kMaxListed);
+  auto entries = index_->List(from, to, limit);
+  if (!entries.ok()) return reply(IndexError(entries.status()));
+  proto::NodeListGroupReply out;
+  Buffer lengths;
+  Writer writer(lengths);
+  for (const auto& [id, entry] : *entries) {
+    if (!Present(id, entry)) continue;
+    out.mutable_ids()->append(AsView(id.bytes()));
+    out.mutable_checksums()->append(AsView(entry.checksum.bytes()));
+    writer.U32(entry.length);
+  }
+  out.set_lengths(ToString(lengths));
+  if (entries->size() == limit) {
+    out.set_next(ToString(SuccessorOf(entries->back().first).bytes()));
+  }
+  reply(MakeMessage(rpc::kNodeListGroup, out));
+}
+
+// One request to copy.
+struct Node::Impl::Pull {
+  uint32_t source = 0;
+  std::vector<RecordId> ids;      // As asked for.
+  std::vector<RecordId> fetched;  // Those that were not here.
+  std::vector<size_t> answer_of;  // Of each fetched one.
+  std::vector<proto::RecordAnswer> answers;
+  uint64_t copied_bytes = 0;
+  ReplyFn reply;
+
+  void Reply(const Status& status) const {
+    if (!status.ok()) return reply(status);
+    proto::NodePullReply out;
+    for (const proto::RecordAnswer& answer : answers) *out.add_answers() = answer;
+    out.set_copied_bytes(copied_bytes);
+    reply(MakeMessage(rpc::kNodePull, out));
+  }
+};
+
+void Node::Impl::HandlePull(const RpcMessage& request, ReplyFn reply) {
+  auto head = ParseHead<proto::NodePullRequest>(request);
+  if (!head.ok()) return reply(head.status());
+  auto ids = ParseIds(head->ids());
+  if (!ids.ok()) return reply(ids.status());
+  if (env_.transport == nullptr || ids->size() > kMaxPulled ||
+      head->source() == options_.node_number) {
+    return reply(absl::InvalidArgumentError("there is nothing to copy from, or too much at once"));
+  }
+  auto entries = index_->Find(*ids);
+  if (!entries.ok()) return reply(IndexError(entries.status()));
+  auto pull = std::make_shared<Pull>();
+  pull->source = head->source();
+  pull->ids = *std::move(ids);
+  pull->answers.resize(pull->ids.size());
+  pull->reply = std::move(reply);
+  for (size_t i = 0; i < pull->ids.size(); ++i) {
+    const std::optional<IndexEntry>& entry = (*entries)[i];
+    if (Present(pull->ids[i], entry)) {
+      pull->answers[i].set_status(proto::PRESENT);
+      pull->answers[i].set_stored_length(entry->length);
+      pull->answers[i].set_checksum(ToString(entry->checksum.bytes()));
+      continue;
+    }
+    pull->answers[i].set_status(proto::MISSING);
+    pull->answer_of.push_back(i);
+    pull->fetched.push_back(pull->ids[i]);
+  }
+  if (pull->fetched.empty()) return pull->Reply(absl::OkStatus());
+  const int64_t delay = CopyDelay();
+  if (delay <= 0) return Fetch(pull);
+  env_.loop.PostAfter(delay, [self = shared_from_this(), pull] {
+    if (!self->stopped_) self->Fetch(pull);
+  });
+}
+
+int64_t Node::Impl::CopyDelay() {
+  const int64_t now = env_.clock.MonotonicNanos();
+  return now - client_nanos_ > kClientNanos ? 0 : copy_free_nanos_ - now;
+}
+
+void Node::Impl::Fetch(const std::shared_ptr<Pull>& pull) {
+  proto::NodeGetRequest request;
+  request.set_with_origin(true);
+  for (const RecordId& id : pull->fetched) request.mutable_ids()->append(AsView(id.bytes()));
+  env_.transport->Call(NodeAddress(pull->source), MakeMessage(rpc::kNodeGet, request),
+                       kFetchTimeoutNanos,
+                       [self = shared_from_this(), pull](StatusOr<RpcMessage> reply) {
+                         auto shared = std::make_shared<StatusOr<RpcMessage>>(std::move(reply));
+                         if (self->stopped_) return;
+                         self->env_.loop.Post([self, pull, shared] {
+                           if (!self->stopped_) self->Admit(pull, *shared);
+                         });
+                       });
+}
+
+void Node::Impl::Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMessage>& reply) {
+  if (!reply.ok()) return pull->Reply(reply.status());
+  auto head = ParseHead<proto::NodeGetReply>(*reply);
+  if (!head.ok()) return pull->Reply(head.status());
+  const size_t n = pull->fetched.size();
+  if (static_cast<size_t>(head->answers_size()) != n || reply->frames.size() != n) {
+    return pull->Reply(absl::UnavailableError("a reply that does not fit the request"));
+  }
+  auto a = std::make_shared<Admission>();
+  auto places = std::make_shared<std::vector<size_t>>();  // In the pull's answers.
+  for (size_t i = 0; i < n; ++i) {
+    const proto::RecordAnswer& from = head->answers(static_cast<int>(i));
+    pull->answers[pull->answer_of[i]].set_status(from.status());
+    if (from.status() != proto::PRESENT) continue;
+    RecordHeader header;
+    header.kind = static_cast<RecordKind>(from.kind());
+    header.number = from.number();
+    header.domain = DomainId::FromBytes(AsBytes(from.domain()));
+    header.writer = WriterId::FromBytes(AsBytes(from.writer()));
+    header.id = pull->fetched[i];
+    header.checksum = Checksum::FromBytes(AsBytes(from.checksum()));
+    pull->copied_bytes += reply->frames[i].view.size();
+    a->frames.push_back(reply->frames[i]);
+    a->answers.emplace_back();
+    a->AddPut(header, from.touch_epoch(), /*replaces=*/false);
+    places->push_back(pull->answer_of[i]);
+  }
+  const int64_t now = env_.clock.MonotonicNanos();
+  copy_free_nanos_ = std::max(copy_free_nanos_, now) +
+                     static_cast<int64_t>(static_cast<double>(pull->copied_bytes) * kSecond /
+                                          static_cast<double>(options_.copy_bytes_per_second));
+  if (places->empty()) return pull->Reply(absl::OkStatus());
+  a->done = [pull, places](const Status& status, const Admission& admission) {
+    if (!status.ok()) return pull->Reply(status);
+    for (size_t i = 0; i < places->size(); ++i) {
+      pull->answers[(*places)[i]] = admission.answers[i];
+    }
+    pull->Reply(absl::OkStatus());
+  };
+  Admit(a);
+}
+
+}  // namespace holdfast
