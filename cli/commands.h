@@ -67,7 +67,18 @@ struct FsckArgs {
   bool rebuild_catalogue = false;
   bool accept_loss = false;
   std::vector<std::string> nodes;
+  std::string backup;
 };
+int RunBackupCatalogue(const Globals& globals, const std::string& to);
+
+// Of a cluster, where its coordinator runs (and does not run now).
+struct RebuildArgs {
+  std::string config;
+  std::string map;  // A node's copy of the cluster map.
+  std::string backup;
+  bool accept_loss = false;
+};
+int RunCoordinatorRebuild(const Globals& globals, const RebuildArgs& args);
 int RunFsck(const Globals& globals, const FsckArgs& args);
 
 struct KeyExportArgs {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/arguments.h"
+#include "cli/catalogue_files.h"
 #include "cli/exit_code.h"
 #include "cli/kv_options.h"
 #include "common/base/text.h"
@@ -42,16 +43,6 @@ NodeOptions NodeOptionsOf(const VaultFile& file, const std::string& dir, size_t 
   options.node = file.nodes[i].id;
   options.node_number = static_cast<uint32_t>(i);
   return options;
-}
-
-// `path`, or with a number behind it when that is taken.
-StatusOr<std::string> FreeName(Fs& fs, const std::string& path) {
-  std::string name = path;
-  for (int i = 2;; ++i) {
-    ASSIGN_OR_RETURN(bool taken, fs.Exists(name));
-    if (!taken) return name;
-    name = path + "-" + std::to_string(i);
-  }
 }
 
 // The new vault's nodes, their directories checked and paths made absolute.
@@ -248,7 +239,8 @@ StatusOr<std::string> EmbeddedVault::RepairVaultFile(const std::string& dir, con
 }
 
 StatusOr<EmbeddedVault::Rebuilt> EmbeddedVault::Rebuild(const std::string& dir, const KeyFile& key,
-                                                        bool accept_loss, OpenError* error) {
+                                                        bool accept_loss, Bytes backup,
+                                                        OpenError* error) {
   std::unique_ptr<EmbeddedVault> vault(new EmbeddedVault());
   if (!vault->Begin(dir, key, error)) return error->status;
   std::string fresh = CataloguePath(dir) + ".new";
@@ -259,20 +251,13 @@ StatusOr<EmbeddedVault::Rebuilt> EmbeddedVault::Rebuild(const std::string& dir, 
                      *vault->catalogue_};
   Rebuilt rebuilt;
   ASSIGN_OR_RETURN(rebuilt.report,
-                   RebuildCatalogue(vault->coordinator_options(key), env, accept_loss));
+                   RebuildCatalogue(vault->coordinator_options(key), env, accept_loss, backup));
   rebuilt.nodes = vault->nodes();
   rebuilt.findings = vault->RecoveryFindings();
   RETURN_IF_ERROR(vault->catalogue_->Flush());
   vault->catalogue_.reset();
 
-  Fs& fs = PosixFs();
-  ASSIGN_OR_RETURN(bool had_one, fs.Exists(CataloguePath(dir)));
-  if (had_one) {
-    ASSIGN_OR_RETURN(rebuilt.kept_as, FreeName(fs, CataloguePath(dir) + ".damaged"));
-    RETURN_IF_ERROR(fs.Rename(CataloguePath(dir), rebuilt.kept_as));
-  }
-  RETURN_IF_ERROR(fs.Rename(fresh, CataloguePath(dir)));
-  RETURN_IF_ERROR(fs.SyncDir(dir));
+  ASSIGN_OR_RETURN(rebuilt.kept_as, ReplaceCatalogue(PosixFs(), CataloguePath(dir), fresh));
   RETURN_IF_ERROR(vault->Close());
   return rebuilt;
 }

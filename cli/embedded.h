@@ -38,7 +38,7 @@ class EmbeddedVault : public OpenedVault {
   // Makes the catalogue anew from the nodes' commit records. An old one is kept beside it.
   struct Rebuilt;
   static StatusOr<Rebuilt> Rebuild(const std::string& dir, const KeyFile& key, bool accept_loss,
-                                   OpenError* error);
+                                   Bytes backup, OpenError* error);
   // Puts back a vault file that is damaged or gone, from the copy on a node inside `dir` or in one
   // of `disks`, if it is of the key's vault; the path of that copy, or nothing when the vault file
   // is good. kDataLoss: no copy.

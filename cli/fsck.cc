@@ -3,10 +3,17 @@
 #include <set>
 
 #include "cli/ask.h"
+#include "cli/catalogue_files.h"
 #include "cli/commands.h"
+#include "cli/embedded.h"
+#include "cli/kv_options.h"
 #include "cli/output.h"
+#include "cli/serve.h"
 #include "common/base/text.h"
+#include "common/cluster/routes.h"
+#include "common/kv/rocks_kv.h"
 #include "common/rpc/methods.h"
+#include "common/rpc/zmq/zmq_transport.h"
 
 namespace holdfast::cli {
 namespace {
@@ -121,6 +128,11 @@ void PrintRebuilt(const EmbeddedVault::Rebuilt& rebuilt, bool json) {
   }
 }
 
+StatusOr<Buffer> ReadBackup(const std::string& path) {
+  if (path.empty()) return Buffer();
+  return ReadFile(PosixFs(), path);
+}
+
 int Rebuild(const Globals& globals, const FsckArgs& args) {
   auto key = LoadKey(globals);
   if (!key.ok()) return Fail(key.status());
@@ -131,7 +143,9 @@ int Rebuild(const Globals& globals, const FsckArgs& args) {
     std::fprintf(stderr, "holdfast: the vault file was put back from %s\n",
                  Printable(*repaired).c_str());
   }
-  auto rebuilt = EmbeddedVault::Rebuild(globals.vault, *key, args.accept_loss, &error);
+  const StatusOr<Buffer> backup = ReadBackup(args.backup);
+  if (!backup.ok()) return Fail(backup.status());
+  auto rebuilt = EmbeddedVault::Rebuild(globals.vault, *key, args.accept_loss, *backup, &error);
   if (!rebuilt.ok()) {
     return error.exit_code != 0 ? Fail(Message(error.status), error.exit_code)
                                 : Fail(rebuilt.status());
@@ -141,7 +155,47 @@ int Rebuild(const Globals& globals, const FsckArgs& args) {
   return whole ? kExitOk : kExitIntegrity;
 }
 
+// The catalogue of a cluster, from its nodes: they let in the coordinator alone, and that is who
+// asks.
+StatusOr<EmbeddedVault::Rebuilt> RebuildCluster(const RebuildArgs& args) {
+  ASSIGN_OR_RETURN(const CoordinatorConfig config, ReadCoordinatorConfig(args.config));
+  ASSIGN_OR_RETURN(const KeyFile key, ReadKeyFile(PosixFs(), config.key_file, std::nullopt));
+  if (!key.cluster) return absl::PermissionDeniedError(config.key_file + " is no cluster's");
+  ASSIGN_OR_RETURN(const Buffer encoded_map, ReadFile(PosixFs(), args.map));
+  ASSIGN_OR_RETURN(const Buffer backup, ReadBackup(args.backup));
+  CoordinatorOptions options;
+  options.vault = key.vault;
+  options.domain = key.domain;
+  options.keys = DeriveCatalogueKeys(key.catalogue_key);
+  ASSIGN_OR_RETURN(options.map, DecodeClusterMap(AsView(encoded_map)));
+  ZmqOptions zmq;
+  zmq.keys = {key.cluster->public_key, key.cluster->secret_key};
+  ASSIGN_OR_RETURN(const std::unique_ptr<ZmqTransport> transport, ZmqTransport::Open(zmq));
+  RouteNodes(*transport, options.map);
+  const std::string path = config.dir + "/catalogue", fresh = path + ".new";
+  RETURN_IF_ERROR(DestroyRocksKv(fresh));
+  EmbeddedVault::Rebuilt rebuilt;
+  {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Kv> catalogue,
+                     OpenRocksKv(fresh, true, CatalogueKvOptions(key)));
+    const std::unique_ptr<Loop> loop = NewThreadLoop("hf-coordinator");
+    const CoordinatorEnv env{SystemClock(), SecureRng(), *loop, *transport, *catalogue};
+    ASSIGN_OR_RETURN(rebuilt.report, RebuildCatalogue(options, env, args.accept_loss, backup));
+    RETURN_IF_ERROR(catalogue->Flush());
+  }
+  ASSIGN_OR_RETURN(rebuilt.kept_as, ReplaceCatalogue(PosixFs(), path, fresh));
+  return rebuilt;
+}
+
 }  // namespace
+
+int RunCoordinatorRebuild(const Globals& globals, const RebuildArgs& args) {
+  const StatusOr<EmbeddedVault::Rebuilt> rebuilt = RebuildCluster(args);
+  if (!rebuilt.ok()) return Fail(rebuilt.status());
+  const bool whole = WarnOfLostCommits(*rebuilt, globals.json);
+  PrintRebuilt(*rebuilt, globals.json);
+  return whole ? kExitOk : kExitIntegrity;
+}
 
 int RunFsck(const Globals& globals, const FsckArgs& args) {
   if (args.rebuild_catalogue) {
@@ -149,7 +203,9 @@ int RunFsck(const Globals& globals, const FsckArgs& args) {
     int exit_code = 0;
     if (!FindVault(globals, &exit_code)) return exit_code;
     if (IsEndpoint(globals.vault)) {
-      return Fail("a cluster's catalogue is rebuilt where its coordinator runs", kExitUsage);
+      return Fail(
+          "a cluster's catalogue is rebuilt by `holdfast coordinator rebuild`, on its machine",
+          kExitUsage);
     }
     return Rebuild(globals, args);
   }

@@ -41,6 +41,8 @@ struct Args {
   ClusterInitArgs cluster_init;
   ClusterJoinArgs cluster_join;
   NodeArgs node;
+  RebuildArgs rebuild;
+  std::string backup_to;
   NewPrincipalArgs new_principal;
   std::string revoke;
   std::string config;
@@ -135,10 +137,22 @@ void AddCheckers(CLI::App& app, Args& args) {
                  "Make the catalogue anew from the commit records on the nodes");
   fsck->add_flag("--accept-loss", args.fsck.accept_loss,
                  "Rebuild though nodes are away that may hold commits of their own");
+  fsck->add_option(
+      "--backup", args.fsck.backup,
+      "Rebuild from this file of `backup-catalogue`, and from the nodes what came since");
   fsck->add_option("--node", args.fsck.nodes,
                    "A disk of the vault, to put back a lost vault file from; may be repeated")
       ->type_name("DISK")
       ->allow_extra_args(false);
+}
+
+void AddBackup(CLI::App& app, Args& args) {
+  CLI::App* backup = app.add_subcommand(
+      "backup-catalogue", "Write the catalogue to a file, sealed; while it is in use");
+  backup->add_option("--to", args.backup_to, "The new file")->required();
+  backup->footer(
+      "It makes a rebuild short: `fsck --rebuild-catalogue --backup FILE`, and of a\n"
+      "cluster `coordinator rebuild --backup FILE`. Nodes have all that is in it.");
 }
 
 void AddKeys(CLI::App& app, Args& args) {
@@ -210,6 +224,13 @@ void AddDaemons(CLI::App& app, Args& args) {
     CLI::App* serve = daemon->add_subcommand("serve", "Serve until SIGTERM");
     serve->add_option("--config", args.config, "The file that `cluster` wrote")->required();
   }
+  CLI::App* rebuild = coordinator->add_subcommand(
+      "rebuild", "Make the catalogue anew from the nodes, while the coordinator does not run");
+  rebuild->add_option("--config", args.rebuild.config, "coordinator.toml")->required();
+  rebuild->add_option("--map", args.rebuild.map, "The file cluster-map of any node")->required();
+  rebuild->add_option("--backup", args.rebuild.backup, "A file of `backup-catalogue`");
+  rebuild->add_flag("--accept-loss", args.rebuild.accept_loss,
+                    "Though nodes are away that may hold commits of their own");
   AddJoin(*node, "add", args);
   CLI::App* drain = node->add_subcommand("drain", "Move a node's records elsewhere");
   drain->add_flag("--undo", args.node.undo, "Let it take records again");
@@ -265,7 +286,12 @@ int Dispatch(const CLI::App& app, const Args& args) {
   if (verb == "status") return RunStatus(args.globals);
   if (verb == "fsck") return RunFsck(args.globals, args.fsck);
   if (verb == "key" || verb == "cluster") return DispatchCluster(app, args);
-  if (verb == "coordinator") return ServeCoordinator(args.config);
+  if (verb == "backup-catalogue") return RunBackupCatalogue(args.globals, args.backup_to);
+  if (verb == "coordinator") {
+    const std::string what = app.get_subcommands().front()->get_subcommands().front()->get_name();
+    return what == "serve" ? ServeCoordinator(args.config)
+                           : RunCoordinatorRebuild(args.globals, args.rebuild);
+  }
   if (verb == "node") return DispatchNode(app, args);
   return RunCompletion(app, args.shell);
 }
@@ -312,6 +338,7 @@ int Main(int argc, char** argv) {
   AddIngest(app, args);
   AddReaders(app, args);
   AddCheckers(app, args);
+  AddBackup(app, args);
   AddKeys(app, args);
   AddCluster(app, args);
   AddDaemons(app, args);

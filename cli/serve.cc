@@ -96,9 +96,14 @@ void SayListening(const char* what, const ZmqTransport& transport) {
 // A node, and what the coordinator tells it.
 class NodeService : public Service {
  public:
-  NodeService(Node& node, AccessTable& access, Transport& transport,
+  // The map that it is told is kept at `map_path`, for a coordinator that has lost its own.
+  NodeService(Node& node, AccessTable& access, Transport& transport, std::string map_path,
               const CurvePublicKey& coordinator)
-      : node_(node), access_(access), transport_(transport), coordinator_(coordinator) {
+      : node_(node),
+        access_(access),
+        transport_(transport),
+        map_path_(std::move(map_path)),
+        coordinator_(coordinator) {
     SetPrincipals(0, {});
   }
 
@@ -121,6 +126,8 @@ class NodeService : public Service {
       ASSIGN_OR_RETURN(const ClusterMap map, DecodeClusterMap(request.map()));
       RouteNodes(transport_, map);
       map_version_ = map.version;
+      // A copy that cannot be written, on a full disk, is no reason not to serve.
+      WriteFileAtomically(PosixFs(), map_path_, AsBytes(request.map())).IgnoreError();
     }
     if (!request.has_principals()) return absl::OkStatus();
     std::vector<Principal> principals;
@@ -145,6 +152,7 @@ class NodeService : public Service {
   Node& node_;
   AccessTable& access_;
   Transport& transport_;
+  const std::string map_path_;
   const CurvePublicKey coordinator_;
   uint64_t map_version_ = 0;
 };
@@ -218,7 +226,8 @@ Status RunNode(const std::string& config_path) {
   for (const proto::Finding& finding : node->findings()) {
     std::fprintf(stderr, "holdfast: %s\n", Printable(finding.text()).c_str());
   }
-  NodeService service(*node, access, *transport, key.cluster->coordinator);
+  NodeService service(*node, access, *transport, config.dir + "/cluster-map",
+                      key.cluster->coordinator);
   const std::string address = NodeAddress(config.number);
   transport->Attach(address, service, *loop);
   SayListening(address.c_str(), *transport);

@@ -22,20 +22,6 @@ Status RowError(const Status& status, std::string_view what) {
   return DamagedRow(what);
 }
 
-StatusOr<Head> DecodeHead(std::string_view bytes) {
-  Reader r(AsBytes(bytes));
-  if (r.U8() != kMetaVersion) return DamagedRow("its head");
-  Head h;
-  h.generation = r.U64();
-  h.number = r.U64();
-  h.record_generation = r.U64();
-  Bytes hash = r.Raw(h.hash.size());
-  h.epoch = r.U64();
-  if (!r.done()) return DamagedRow("its head");
-  std::copy(hash.begin(), hash.end(), h.hash.begin());
-  return h;
-}
-
 StatusOr<Counters> DecodeCounters(std::string_view bytes) {
   Reader r(AsBytes(bytes));
   if (r.U8() != kMetaVersion) return DamagedRow("its counters");
@@ -62,6 +48,20 @@ StatusOr<std::optional<Row>> Find(Kv& kv, const std::string& key,
 }
 
 }  // namespace
+
+StatusOr<Head> DecodeHead(std::string_view bytes) {
+  Reader r(AsBytes(bytes));
+  if (r.U8() != kMetaVersion) return DamagedRow("its head");
+  Head h;
+  h.generation = r.U64();
+  h.number = r.U64();
+  h.record_generation = r.U64();
+  Bytes hash = r.Raw(h.hash.size());
+  h.epoch = r.U64();
+  if (!r.done()) return DamagedRow("its head");
+  std::copy(hash.begin(), hash.end(), h.hash.begin());
+  return h;
+}
 
 std::string EncodeHead(const Head& head) {
   Buffer b;

@@ -33,6 +33,7 @@ struct Counters {
   int64_t last_commit_nanos = 0;
 };
 std::string EncodeHead(const Head& head);
+StatusOr<Head> DecodeHead(std::string_view bytes);
 std::string EncodeCounters(const Counters& counters);
 
 // MetaKey() names.

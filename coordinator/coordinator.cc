@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/rpc/methods.h"
+#include "coordinator/backup.h"
 #include "coordinator/coordinator_impl.h"
 #include "coordinator/fsck.h"
 #include "coordinator/reads.h"
@@ -117,6 +118,8 @@ void Coordinator::Impl::Run(Pending pending) {
       return CheckCatalogue(m, reply);
     case rpc::kFindSame:
       return FindSame(m, reply);
+    case rpc::kBackupPage:
+      return Backup(m, reply);
     case rpc::kAddNode:
       return AddNode(m, reply);
     case rpc::kSetNodeState:
@@ -137,6 +140,12 @@ void Coordinator::Impl::CheckCatalogue(const RpcMessage& message, const ReplyFn&
   CheckCatalogueStep(env, request->cursor(), [reply](StatusOr<proto::CheckCatalogueReply> answer) {
     Send(reply, rpc::kCheckCatalogue, answer);
   });
+}
+
+void Coordinator::Impl::Backup(const RpcMessage& message, const ReplyFn& reply) {
+  StatusOr<proto::BackupPageRequest> request = ParseHead<proto::BackupPageRequest>(message);
+  if (!request.ok()) return reply(request.status());
+  reply(MakeBackupPage(options_, env_.rng, catalogue_, log_.head(), *request));
 }
 
 Coordinator::Coordinator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -79,8 +79,11 @@ struct RebuildReport {
 // from whichever node has a good copy. A gap is named in the report and the rest is still
 // replayed. Generation becomes 1 + the highest seen, sessions are gone, E := 1 + the highest seen.
 // kUnavailable when so many nodes are away that whole commits could be on them alone, unless
-// `accept_loss`: then those are gone, whether a gap shows it or not.
+// `accept_loss`: then those are gone, whether a gap shows it or not. `backup`, if not empty, is a
+// backup file (common/format/backup.h): only commits made since are replayed. The map of a cluster
+// is the one of the records, or options.map when that is newer.
 StatusOr<RebuildReport> RebuildCatalogue(const CoordinatorOptions& options,
-                                         const CoordinatorEnv& env, bool accept_loss = false);
+                                         const CoordinatorEnv& env, bool accept_loss = false,
+                                         Bytes backup = {});
 
 }  // namespace holdfast

@@ -73,6 +73,7 @@ class Coordinator::Impl {
   // The manifest of the newest version, if it has the content that is asked for.
   StatusOr<std::optional<ClearManifest>> FindSameManifest(const proto::FindSameRequest& request);
   void CheckCatalogue(const RpcMessage& request, const ReplyFn& reply);
+  void Backup(const RpcMessage& request, const ReplyFn& reply);
   void AddNode(const RpcMessage& request, const ReplyFn& reply);
   void SetNodeState(const RpcMessage& request, const ReplyFn& reply);
   void SetPrincipal(const RpcMessage& request, const ReplyFn& reply);

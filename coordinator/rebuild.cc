@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/backup.h"
 #include "coordinator/catalogue.h"
 #include "coordinator/census.h"
 #include "coordinator/commit_pages.h"
@@ -21,9 +22,11 @@ constexpr int64_t kListTimeoutNanos = 60'000'000'000;
 
 class Rebuild {
  public:
-  Rebuild(const CoordinatorOptions& options, const CoordinatorEnv& env, bool accept_loss)
+  Rebuild(const CoordinatorOptions& options, const CoordinatorEnv& env, bool accept_loss,
+          Bytes backup)
       : options_(options),
         accept_loss_(accept_loss),
+        backup_(backup),
         catalogue_(env.catalogue),
         nodes_(env.transport, env.loop, guard_, options.map, options.domain) {}
 
@@ -43,13 +46,15 @@ class Rebuild {
     }
     highest_listed_ = census_.highest_commit();
     highest_generation_ = census_.highest_generation();
+    if (!backup_.empty()) RETURN_IF_ERROR(BeginFromBackup());
     for (bool more = true; more;) {
       ASSIGN_OR_RETURN(more, ReplayPage());
     }
-    if (report_.commits == 0 && highest_listed_ > 0) {
+    if (report_.commits == 0 && highest_listed_ > last_good_) {
       return absl::PermissionDeniedError(
           "no commit record on the nodes opens under this catalogue key");
     }
+    RETURN_IF_ERROR(KeepNewerMap());
     RETURN_IF_ERROR(CountRows());
     RETURN_IF_ERROR(WriteHead());
     return std::move(report_);
@@ -57,6 +62,8 @@ class Rebuild {
 
  private:
   Status CheckEmpty();
+  Status BeginFromBackup();
+  Status KeepNewerMap();
   StatusOr<bool> ReplayPage();
   StatusOr<CommitPage> NextPage();
   Status Replay(const ChosenCommit& commit);
@@ -65,6 +72,7 @@ class Rebuild {
 
   const CoordinatorOptions& options_;
   const bool accept_loss_;
+  const Bytes backup_;
   Catalogue catalogue_;
   Guard guard_;
   NodeClient nodes_;
@@ -88,6 +96,26 @@ Status Rebuild::CheckEmpty() {
   }));
   if (empty) return absl::OkStatus();
   return absl::FailedPreconditionError("the catalogue to rebuild is not empty");
+}
+
+Status Rebuild::BeginFromBackup() {
+  ASSIGN_OR_RETURN(const Head head, LoadBackup(options_, catalogue_, backup_));
+  next_ = head.number + 1;
+  last_good_ = head.number;
+  last_generation_ = head.record_generation;
+  last_hash_ = head.hash;
+  highest_generation_ = std::max(highest_generation_, head.generation);
+  highest_epoch_ = head.epoch;
+  return absl::OkStatus();
+}
+
+// Nodes have been told of a map before the next commit recorded it.
+Status Rebuild::KeepNewerMap() {
+  ASSIGN_OR_RETURN(const std::optional<std::string> row, catalogue_.kv().Get(MapKey()));
+  if (!row) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const ClusterMap map, DecodeClusterMap(*row));
+  if (map.version >= options_.map.version) return absl::OkStatus();
+  return catalogue_.kv().Write({{MapKey(), EncodeClusterMap(options_.map)}}, /*sync=*/true);
 }
 
 // Asks again whoever does not answer: a node left out here would look like a gap.
@@ -211,8 +239,9 @@ Status Rebuild::WriteHead() {
 }  // namespace
 
 StatusOr<RebuildReport> RebuildCatalogue(const CoordinatorOptions& options,
-                                         const CoordinatorEnv& env, bool accept_loss) {
-  return Rebuild(options, env, accept_loss).Run();
+                                         const CoordinatorEnv& env, bool accept_loss,
+                                         Bytes backup) {
+  return Rebuild(options, env, accept_loss, backup).Run();
 }
 
 }  // namespace holdfast

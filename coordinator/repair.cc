@@ -160,7 +160,10 @@ void Repair::EvaluateGroup(uint32_t pg, RepairReport& report, std::vector<Candid
   for (uint32_t node : members) {
     const GroupDigest* digest = DigestOf(node, pg);
     all_answer &= digest != nullptr;
-    if (digest == nullptr) continue;
+    if (digest == nullptr) {
+      if (answers(node)) report.known = false;  // It will say so.
+      continue;
+    }
     digests.push_back(*digest);
     most = std::max(most, digest->count);
   }

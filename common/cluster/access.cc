@@ -99,6 +99,7 @@ uint32_t RolesFor(uint16_t method) {
       return kReader | kOperator;
     case rpc::kAddNode:
     case rpc::kSetNodeState:
+    case rpc::kBackupPage:
       return kOperator;
     case rpc::kSetPrincipal:
     case rpc::kListPrincipals:

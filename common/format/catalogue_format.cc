@@ -425,7 +425,8 @@ RecordId CommitRecordId(const VaultId& vault, uint64_t generation, uint64_t numb
 CatalogueKeys DeriveCatalogueKeys(const std::array<uint8_t, 32>& catalogue_key) {
   return {.rows = HmacSha256(catalogue_key, {AsBytes("holdfast/1 catalogue rows")}),
           .commit = HmacSha256(catalogue_key, {AsBytes("holdfast/1 commit records")}),
-          .parts = HmacSha256(catalogue_key, {AsBytes("holdfast/1 manifest parts")})};
+          .parts = HmacSha256(catalogue_key, {AsBytes("holdfast/1 manifest parts")}),
+          .backup = HmacSha256(catalogue_key, {AsBytes("holdfast/1 catalogue backup")})};
 }
 
 }  // namespace holdfast

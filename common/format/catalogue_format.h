@@ -144,6 +144,7 @@ struct CatalogueKeys {
   std::array<uint8_t, 32> rows;
   AeadKey commit;
   AeadKey parts;
+  AeadKey backup;
 };
 CatalogueKeys DeriveCatalogueKeys(const std::array<uint8_t, 32>& catalogue_key);
 

@@ -39,12 +39,14 @@ enum Method : uint16_t {
   kSetPrincipal = 79,
   kListPrincipals = 80,
   kSetNodeState = 81,
+  kBackupPage = 82,
 };
 
 // Whether requests or replies carry records: they travel apart from the rest.
 constexpr bool IsBulk(uint16_t method) {
   return method == kNodePut || method == kNodeGet || method == kNodeListCommits ||
-         method == kPutPart || method == kGetPart || method == kNodeListGroup;
+         method == kPutPart || method == kGetPart || method == kNodeListGroup ||
+         method == kBackupPage;
 }
 
 }  // namespace holdfast::rpc

@@ -1,6 +1,7 @@
 #include "tests/coordinator/harness.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/format/backup.h"
 
 namespace holdfast {
 
@@ -67,11 +68,25 @@ void TestVault::Close() {
   kv_.reset();
 }
 
-StatusOr<RebuildReport> TestVault::Rebuild() {
+StatusOr<Buffer> TestVault::Backup(const std::function<void()>& between) {
+  Buffer file = EncodeBackupHeader(options_.vault);
+  proto::BackupPageRequest request;
+  do {
+    ASSIGN_OR_RETURN(RpcMessage message, Send(MakeMessage(rpc::kBackupPage, request)));
+    ASSIGN_OR_RETURN(auto reply, ParseHead<proto::BackupPageReply>(message));
+    const Buffer frame = EncodeBackupFrame(message.frames.at(0).view);
+    file.insert(file.end(), frame.begin(), frame.end());
+    request.set_cursor(reply.cursor());
+    between();
+  } while (!request.cursor().empty());
+  return file;
+}
+
+StatusOr<RebuildReport> TestVault::Rebuild(Bytes backup) {
   Close();
   disk_.Wipe();
   kv_ = std::make_unique<HookedKv>(OpenKv());
-  auto report = RebuildCatalogue(options_, Env());
+  auto report = RebuildCatalogue(options_, Env(), /*accept_loss=*/false, backup);
   kv_.reset();
   return report;
 }

@@ -68,7 +68,9 @@ class TestVault {
   // The process dies; unsynced rows may go. The nodes live on.
   void Crash();
   void Close();
-  StatusOr<RebuildReport> Rebuild();
+  StatusOr<RebuildReport> Rebuild(Bytes backup = {});
+  // As `backup-catalogue` writes it; `between` runs after each page.
+  StatusOr<Buffer> Backup(const std::function<void()>& between = [] {});
   void Wipe() { disk_.Wipe(); }
 
   bool is_open() const { return coordinator_ != nullptr; }

@@ -179,5 +179,43 @@ TEST_F(RebuildTest, CommitWithoutAnAckIsThereOrNot) {
   EXPECT_THAT(vault.Names(ListOf("case 0")), ElementsAre("n0", "n3", "n6", "n9", "same"));
 }
 
+TEST_F(RebuildTest, ABackupLeavesOnlyWhatCameSince) {
+  StoreMany();
+  int stored = 0;
+  const auto backup = vault.Backup([&] {
+    // Commits between its pages.
+    ASSERT_TRUE(vault.Store("case 1", {{absl::StrCat("meanwhile ", stored++), "2"}}).ok());
+  });
+  ASSERT_TRUE(backup.ok()) << backup.status();
+  ASSERT_TRUE(vault.Store("case 2", {{"same", "since"}}).ok());
+  const std::string before = vault.EverythingVisible();
+  auto report = vault.Rebuild(*backup);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->commits, static_cast<uint64_t>(stored) + 1);
+  EXPECT_THAT(report->missing_commits, IsEmpty());
+  vault.MustOpen();
+  EXPECT_EQ(vault.EverythingVisible(), before);
+  EXPECT_THAT(Texts(vault.Fsck()), IsEmpty());
+  ASSERT_TRUE(vault.Store("case 0", {{"later", "1"}}).ok());
+  // The same once more, from a backup that nothing was added to.
+  const auto second = vault.Backup();
+  ASSERT_TRUE(second.ok());
+  const std::string more = vault.EverythingVisible();
+  report = vault.Rebuild(*second);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->commits, 0u);
+  vault.MustOpen();
+  EXPECT_EQ(vault.EverythingVisible(), more);
+  EXPECT_THAT(Texts(vault.Fsck()), IsEmpty());
+}
+
+TEST_F(RebuildTest, ABackupThatIsCutShortIsRefused) {
+  StoreMany();
+  auto backup = vault.Backup();
+  ASSERT_TRUE(backup.ok());
+  backup->pop_back();
+  EXPECT_EQ(vault.Rebuild(*backup).status().code(), absl::StatusCode::kDataLoss);
+}
+
 }  // namespace
 }  // namespace holdfast

@@ -69,7 +69,7 @@ class Daemon:
 class Cluster(harness.Vault):
     """A coordinator and nodes, each a process. A vault like any, named by its endpoint."""
 
-    def __init__(self, test, directory, nodes=3, replicas=3):
+    def __init__(self, test, directory, nodes=3, replicas=3, out_after=600):
         super().__init__(test, directory, make=False)
         self.base = directory
         os.makedirs(directory, exist_ok=True)
@@ -78,6 +78,11 @@ class Cluster(harness.Vault):
         home = os.path.join(directory, "coordinator")
         self.run("cluster", "init", home, "--listen", self.dir, "--replicas", str(replicas),
                  vault=False)
+        config = os.path.join(home, "coordinator.toml")
+        with open(config, encoding="utf-8") as file:
+            text = file.read().replace("out_after_seconds = 600", f"out_after_seconds = {out_after}")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(text)
         self.coordinator = Daemon("coordinator", os.path.join(home, "coordinator.toml"),
                                   os.path.join(directory, "coordinator.log"))
         test.addCleanup(self.stop)

@@ -137,6 +137,78 @@ class ClusterTest(harness.HoldfastTest):
         cluster.run("cat", "c/source/big0", key=reader, expect={ACCESS, FAILED})
         cluster.ingest(source, to="more", key=ingest)
 
+    def test_the_coordinators_disk_is_lost(self):
+        cluster = self.cluster()
+        source = self.make_source(files=200, big=1)
+        cluster.ingest(source)
+        backup = self.path("backup")
+        cluster.run("backup-catalogue", "--to", backup)
+        for secret in (b"big0", b"f17", b"source"):
+            self.assertNotIn(secret, open(backup, "rb").read())
+        cluster.run("backup-catalogue", "--to", backup, expect=USAGE)
+        cluster.ingest(source, to="since")
+        listing = cluster.ls(), cluster.ls("since")
+        cluster.coordinator.kill()
+        home = os.path.join(cluster.base, "coordinator")
+        for extra in ([], ["--backup", backup]):
+            harness.remove_tree(os.path.join(home, "catalogue"))
+            result = cluster.run("coordinator", "rebuild", "--config", cluster.coordinator.config,
+                                 "--map", os.path.join(cluster.node_dirs[1], "cluster-map"),
+                                 "--json", *extra)
+            rebuilt = result.json_of("rebuild")[-1]
+            self.assertEqual([], rebuilt["missing_commits"])
+            self.assertEqual(bool(extra), rebuilt["commits"] < 3, rebuilt)
+        cluster.coordinator.start()
+        cluster.wait_until_well()
+        self.assertEqual(listing, (cluster.ls(), cluster.ls("since")))
+        self.restored_is_source(cluster, source, "out")
+        cluster.ingest(source, to="later")
+        # Yesterday's image of its machine: refused.
+        saved = self.path("image")
+        cluster.coordinator.kill(signal.SIGTERM)
+        harness.copy_tree(os.path.join(home, "catalogue"), saved)
+        cluster.coordinator.start()
+        cluster.ingest(source, to="today")
+        cluster.coordinator.kill(signal.SIGTERM)
+        harness.remove_tree(os.path.join(home, "catalogue"))
+        harness.copy_tree(saved, os.path.join(home, "catalogue"))
+        result = cluster.run("coordinator", "serve", "--config", cluster.coordinator.config,
+                             expect=INTEGRITY)
+        self.assertIn(b"catalogue is behind the nodes", result.err)
+
+    def test_nodes_come_and_go(self):
+        cluster = self.cluster(nodes=4)
+        source = self.make_source(files=300, big=2)
+        cluster.ingest(source)
+        cluster.join(4)
+        self.wait_until_settled(cluster)
+        cluster.run("node", "remove", "0", expect=FAILED)
+        cluster.run("node", "drain", "0")
+        cluster.ingest(source, to="meanwhile")
+        self.wait_until_settled(cluster)
+        cluster.daemons[0].kill()
+        cluster.run("node", "remove", "0")
+        # Its disk is lost.
+        cluster.daemons[1].kill()
+        cluster.run("node", "replace", "1", "4", "--lost")
+        self.wait_until_settled(cluster)
+        self.restored_is_source(cluster, source, "out")
+        cluster.verify()
+        for args, expect in ((["drain", "9"], harness.NOT_FOUND), (["drain", "2"], FAILED),
+                             (["replace", "2", "0"], harness.NOT_FOUND)):
+            result = cluster.run("node", *args, expect=expect)
+            self.assertEqual(1, len(result.error_lines), result)
+
+    def wait_until_settled(self, cluster, seconds=120):
+        deadline = time.monotonic() + seconds
+        while True:
+            result = cluster.run("status", "--json", expect=None)
+            repair = result.json[-1].get("cluster", {}) if result.out else {}
+            if repair.get("known") and repair["missing"] + repair["migrating_groups"] == 0:
+                return
+            self.assertLess(time.monotonic(), deadline, result)
+            time.sleep(0.3)
+
     def test_strangers(self):
         cluster = self.cluster(nodes=1, replicas=1)
         other = self.cluster("other", nodes=1, replicas=1)
