@@ -10,7 +10,7 @@ namespace holdfast {
 namespace {
 
 constexpr int kAttempts = 4;
-constexpr int64_t kTimeoutNanos = 60'000'000'000;
+constexpr int64_t kTimeoutNanos = 30'000'000'000;
 
 constexpr int64_t kFirstBackoffNanos = 250'000'000;
 constexpr int64_t kMaxBackoffNanos = 4'000'000'000;

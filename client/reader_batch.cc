@@ -81,14 +81,44 @@ Status ReadBatch::Ask(const PlacedChunk& chunk) {
   ASSIGN_OR_RETURN(auto map, vault_.CachedMap());
   const std::vector<uint32_t>& nodes = ActingSet(*map, chunk.ref.id);
   const bool all = options_.all_replicas && nodes.size() > 1 && !checked_.Contains(chunk.ref.id);
-  for (size_t i = 0; i < nodes.size() && (i == 0 || all); ++i) {
+  if (!all && !nodes.empty()) {
+    auto there = std::ranges::find_if(nodes, [&](uint32_t n) { return !vault_.WasUnavailable(n); });
+    gets_.Add(there != nodes.end() ? *there : nodes[0], chunk.ref.id, chunk.ref.stored_length);
+  }
+  for (size_t i = 0; i < nodes.size() && all; ++i) {
     gets_.Add(nodes[i], chunk.ref.id, chunk.ref.stored_length);
   }
   return absl::OkStatus();
 }
 
+void ReadBatch::AskOthers() {
+  const StatusOr<std::shared_ptr<const ClusterMap>> map = vault_.CachedMap();
+  if (!map.ok()) return;
+  for (size_t turn = 1; turn < (*map)->replicas; ++turn) {
+    NodeGets again(vault_.transport());
+    std::vector<size_t> places;
+    for (const Slot& slot : slots_) {
+      if (slot.answers != 1) continue;
+      const GetAnswer& answer = gets_[slot.first_answer];
+      if (!absl::IsUnavailable(answer.status)) continue;
+      vault_.NoteUnavailable(answer.node);
+      const std::vector<uint32_t>& nodes = ActingSet(**map, slot.chunk.ref.id);
+      auto asked = std::ranges::find(nodes, answer.node);
+      if (asked == nodes.end() || nodes.size() == 1) continue;
+      const size_t next = (static_cast<size_t>(asked - nodes.begin()) + 1) % nodes.size();
+      again.Add(nodes[next], slot.chunk.ref.id, slot.chunk.ref.stored_length);
+      places.push_back(slot.first_answer);
+    }
+    if (places.empty()) return;
+    again.Send();
+    again.Wait();
+    for (size_t i = 0; i < places.size(); ++i) gets_[places[i]] = std::move(again[i]);
+  }
+}
+
 std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine, Buffer& slab) {
   gets_.Wait();
+  AskOthers();
   std::erase_if(slices_, [](const Slice& slice) { return slice.stream->finished; });
   if (slab.size() < bytes_) slab.resize(bytes_);
   slab_ = slab;

@@ -78,6 +78,8 @@ class ReadBatch {
 
   Status PlanSlots(Slice& slice);
   Status Ask(const PlacedChunk& chunk);
+  // Where a node did not answer, the others are asked for all of its chunks together.
+  void AskOthers();
   std::span<Slot> SlotsOf(const Slice& slice) {
     return std::span(slots_).subspan(slice.first_slot, slice.slots);
   }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kRequestBytes = 8u << 20;  // Of records asked for in one request, and
 constexpr size_t kRequestRecords = 1024;      // how many.
-constexpr int64_t kTimeoutNanos = 60'000'000'000;
+constexpr int64_t kTimeoutNanos = 30'000'000'000;
 
 Status AnswerStatus(const proto::RecordAnswer& answer, const SharedBytes& frame) {
   switch (answer.status()) {

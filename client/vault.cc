@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "client/lru_cache.h"
 #include "client/object_keys.h"
@@ -18,7 +19,8 @@ namespace {
 
 // Reads are repeated this often when no reply comes; nothing they ask for changes anything.
 constexpr int kAttempts = 3;
-constexpr size_t kSignaturesKept = 512;  // Of up to 64 KiB each.
+constexpr int64_t kUnavailableNanos = 10'000'000'000;  // Until such a node is tried first again.
+constexpr size_t kSignaturesKept = 512;                // Of up to 64 KiB each.
 constexpr size_t kSealingKeysKept = 4096;
 
 ObjectInfo DecodeEntry(proto::ObjectEntry& entry) {
@@ -79,6 +81,7 @@ struct Vault::Signed {
 struct Vault::Caches {
   std::mutex mutex;
   std::shared_ptr<const ClusterMap> map;
+  absl::flat_hash_map<uint32_t, int64_t> unavailable;  // Node → when it did not answer.
   LruCache<uint64_t, std::shared_ptr<const Signed>> signatures{kSignaturesKept};
   LruCache<SealingKeyId, AeadKey> sealing_keys{kSealingKeysKept};
 };
@@ -129,6 +132,18 @@ StatusOr<std::shared_ptr<const ClusterMap>> Vault::CachedMap() {
   RETURN_IF_ERROR(Map().status());
   std::lock_guard lock(caches_->mutex);
   return caches_->map;
+}
+
+void Vault::NoteUnavailable(uint32_t node) {
+  std::lock_guard lock(caches_->mutex);
+  caches_->unavailable[node] = clock_.MonotonicNanos();
+}
+
+bool Vault::WasUnavailable(uint32_t node) {
+  std::lock_guard lock(caches_->mutex);
+  auto it = caches_->unavailable.find(node);
+  return it != caches_->unavailable.end() &&
+         clock_.MonotonicNanos() - it->second < kUnavailableNanos;
 }
 
 StatusOr<std::vector<proto::CollectionEntry>> Vault::ListCollections() {

@@ -47,6 +47,9 @@ class Vault {
   StatusOr<ClusterMap> Map();
   // The map last fetched, if any; for reads, which try again with a fresh one when it misleads.
   StatusOr<std::shared_ptr<const ClusterMap>> CachedMap();
+  // Nodes that have not answered lately: reads ask others first.
+  void NoteUnavailable(uint32_t node);
+  bool WasUnavailable(uint32_t node);
   Clock& clock() { return clock_; }
   Rng& rng() { return rng_; }
 

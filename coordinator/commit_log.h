@@ -50,6 +50,8 @@ class CommitLog {
   const Counters& counters() const { return counters_; }
   // Why no commit can be made just now (also when not busy); ok when one can.
   const Status& obstacle() const { return obstacle_; }
+  // Whether the catalogue is known not to be behind the nodes (census.h).
+  bool proved() const { return proved_; }
   // Set for good when the catalogue turned out to be wrong: every request gets this answer.
   const Status& refused() const { return refused_; }
   // A record is being sent for the first time.

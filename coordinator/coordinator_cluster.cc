@@ -97,12 +97,13 @@ Repair::Hooks Coordinator::Impl::RepairHooks() {
   return hooks;
 }
 
-// What was true when repair asked must be true still: one change at a time, and it asks again.
+// What was true when repair asked must be true still: one change at a time, and it asks again. A
+// catalogue that may be behind the nodes decides nothing by itself.
 void Coordinator::Impl::ChangeClusterLater(std::function<ClusterState::Change()> plan) {
   if (std::exchange(changing_, true)) return;
   Pending pending;
   pending.task = [this, plan = std::move(plan), version = options_.map.version] {
-    if (version != options_.map.version || !log_.refused().ok()) {
+    if (version != options_.map.version || !log_.refused().ok() || !log_.proved()) {
       changing_ = false;
       return;
     }

@@ -63,6 +63,7 @@ void FakeNode::Handle(RpcMessage request, ReplyFn reply) {
   }
   proto::NodeGetReply head;
   std::vector<SharedBytes> frames;
+  ++get_requests;
   for (const RecordId& id : IdsOf(MustParse<proto::NodeGetRequest>(request).ids())) {
     ++gets;
     proto::RecordAnswer& answer = *head.add_answers();

@@ -26,7 +26,8 @@ class FakeNode : public Service {
   std::set<RecordId> corrupt;            // Answered as failing their checksum.
   std::set<RecordId> quarantined;        // As readers asked.
   std::vector<proto::Finding> findings;  // Of its one segment.
-  uint64_t gets = 0;                     // Records asked for.
+  uint64_t gets = 0;                     // Records asked for …
+  uint64_t get_requests = 0;             // … in so many requests.
 };
 
 // Rows as the catalogue has them. The signed bytes are in the rows; change them at will.

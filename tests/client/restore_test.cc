@@ -150,6 +150,21 @@ TEST_P(RestoreTest, ADamagedReplicaDoesNotMatter) {
   EXPECT_EQ(ReadAll(to_ + "/a"), content);
 }
 
+// What it held is asked for of others, of many chunks together, and then of them at once.
+TEST_P(RestoreTest, ANodeThatIsAwayCostsNoRequestPerChunk) {
+  TestVault t({.nodes = 3, .replicas = 2});
+  std::vector<TestObject> objects;
+  for (int i = 0; i < 400; ++i) {
+    objects.push_back({.name = std::to_string(i), .content = RandomBytes(100 + i, 500)});
+  }
+  t.Commit("case", objects);
+  t.transport().Detach(NodeAddress(1));
+  const RestoreSummary s = Run(t);
+  EXPECT_EQ(s.errors, 0u);
+  EXPECT_EQ(s.files, 400u);
+  EXPECT_LT(t.node(0).get_requests + t.node(2).get_requests, 40u);
+}
+
 TEST_P(RestoreTest, ALostObjectIsNamedAndLeavesNothing) {
   TestVault t;
   t.Commit("case", {{.name = "d", .type = ObjectType::kDirectory},
