@@ -222,17 +222,16 @@ void Repair::StartJob(uint32_t pg) {
   // A member that is away cannot be compared; the others need not wait for it.
   std::erase_if(members, [this](uint32_t node) { return !answers(node); });
   if (members.size() < 2) return;
-  const bool whole = members.size() == all;
+  Job job{pg, members.size() == all, groups_[pg].changed_nanos, groups_[pg].digests};
   groups_[pg].running = true;
   ++running_;
-  RepairGroup(nodes_, copies_, pg, std::move(members),
-              [this, pg, whole, changed = groups_[pg].changed_nanos](
-                  const GroupRepairResult& result) { Finished(pg, whole, changed, result); });
+  RepairGroup(
+      nodes_, copies_, pg, std::move(members),
+      [this, job = std::move(job)](const GroupRepairResult& result) { Finished(job, result); });
 }
 
-void Repair::Finished(uint32_t pg, bool all, int64_t changed_nanos,
-                      const GroupRepairResult& result) {
-  Group& group = groups_[pg];
+void Repair::Finished(const Job& job, const GroupRepairResult& result) {
+  Group& group = groups_[job.pg];
   group.running = false;
   --running_;
   report_.copied_records += result.copied_records;
@@ -240,10 +239,11 @@ void Repair::Finished(uint32_t pg, bool all, int64_t changed_nanos,
   if (!result.status.ok()) {
     report_.trouble = result.status;
     group.not_before_nanos = env_.clock.MonotonicNanos() + kRetryNanos;
-  } else if (changed_nanos == group.changed_nanos) {
+  } else if (job.changed_nanos == group.changed_nanos) {
     group.disputed = result.disputed;
-    if (result.copied_records == 0) group.settled = group.digests;
-    group.complete |= all && Migrating(map_, pg);
+    // Not those of now: what came since was not compared.
+    if (job.all && result.disputed > 0 && result.copied_records == 0) group.settled = job.digests;
+    group.complete |= job.all && Migrating(map_, job.pg);
   }
   StartJobs();
 }

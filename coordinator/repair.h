@@ -67,8 +67,8 @@ class Repair {
     int64_t changed_nanos = INT64_MIN;  // When the map last changed its nodes.
     int64_t not_before_nanos = 0;
     uint64_t disputed = 0;
-    // Members' digests, one after another: since when they are so, and those at which there was
-    // nothing to copy.
+    // Members' digests, one after another: since when they are so, and those at which they were
+    // compared and differed in disputed records alone.
     std::vector<GroupDigest> digests, settled;
     int64_t since_nanos = 0, differ_nanos = 0;
   };
@@ -89,8 +89,14 @@ class Repair {
   bool Due(const Group& group, bool lacks_all, bool migrating) const;
   void StartJobs();
   void StartJob(uint32_t pg);
-  // `all`: no member was left out. `changed_nanos`: the group's, when it began.
-  void Finished(uint32_t pg, bool all, int64_t changed_nanos, const GroupRepairResult& result);
+  // What a job was begun with.
+  struct Job {
+    uint32_t pg;
+    bool all;  // No member was left out.
+    int64_t changed_nanos;
+    std::vector<GroupDigest> digests;
+  };
+  void Finished(const Job& job, const GroupRepairResult& result);
   void SwitchGroups();
   void MeasureRate();
 

@@ -58,6 +58,7 @@ void Replan(ClusterMap& map, bool nothing_stored) {
     map.target[pg].clear();
     if (plan[pg].empty()) continue;
     acting = ReplaceLost(map, acting, plan[pg]);
+    if (Without(map, acting, NodeState::kOut).empty()) continue;
     const bool same = acting.size() == plan[pg].size() &&
                       std::is_permutation(acting.begin(), acting.end(), plan[pg].begin());
     if (!same) map.target[pg] = plan[pg];
