@@ -119,8 +119,9 @@ class ClusterKillTest(CrashTest):
             names += self.acknowledged(log)
             if code == 0:
                 return names
-            self.assertIn(code, (-signal.SIGKILL, harness.FAILED, harness.SOME_FAILED),
-                          open(log + ".err", encoding="utf-8", errors="replace").read())
+            with open(log + ".err", encoding="utf-8", errors="replace") as err:
+                self.assertIn(code, (-signal.SIGKILL, harness.FAILED, harness.SOME_FAILED),
+                              err.read())
             client = self.start_ingest(cluster, log)
 
     def one_round(self, seed):
