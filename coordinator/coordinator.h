@@ -51,7 +51,8 @@ class Coordinator : public Service {
   // The same for a new cluster, with options.map (no nodes yet) and its first principal.
   static Status FormatCluster(const CoordinatorOptions& options, const Principal& founder,
                               Kv& catalogue);
-  // Checks the catalogue against the nodes (C3), aborts sessions left open, sends the outbox.
+  // Checks the catalogue against the nodes (C3), sends the outbox. Sessions left open go on in a
+  // cluster, and are aborted in an embedded vault.
   // Called off the Loop, before Attach; uses transport and waits. kDataLoss: damaged or behind the
   // nodes ("… run `holdfast fsck --rebuild-catalogue`"). kPermissionDenied: another vault's, or the
   // wrong catalogue key. kUnavailable: no node of an embedded vault answers. When so many are away

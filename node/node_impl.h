@@ -1,7 +1,7 @@
 // The node's service, split by request: node.cc (start, stop, small requests), node_put.cc (pin
 // and put), node_get.cc (get, quarantine, commits), node_check.cc, node_repair.cc (digests, lists,
-// copies from other nodes). Runs on the Loop; what blocks
-// goes to io and comes back by Post. Callbacks hold the Impl; after Stop they do nothing.
+// copies from other nodes). Runs on the Loop; what blocks goes to io and comes back by Post.
+// Callbacks hold the Impl; after Stop they do nothing.
 #pragma once
 
 #include <atomic>

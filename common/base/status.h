@@ -6,7 +6,7 @@
 //   kInvalidArgument    the request itself makes no sense
 //   kResourceExhausted  no space left
 //   kUnavailable        a disk or peer cannot be reached now; the request may be sent again
-//   kAborted            a state check failed (session not open, stale map); start over
+//   kAborted            a state check failed (session not open, unknown map); start over
 //   kFailedPrecondition the vault is in a state that forbids this
 //   kInternal           a bug
 // Messages are one line, name the thing, and say the way out.
