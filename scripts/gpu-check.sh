@@ -45,6 +45,7 @@ if (($? == 77)); then
   say "no GPU here: nothing was measured"
   exit "$failed"
 fi
+step 200 "measure" "$build/kernels_bench" --cuda --seconds 0.1 --json "$out/gpu-check.json"
 if sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)"; then
   for tool in memcheck racecheck initcheck synccheck; do
     step 60 "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
@@ -53,6 +54,5 @@ if sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-s
 else
   say "compute-sanitizer is not here: not run"
 fi
-step 200 "measure" "$build/kernels_bench" --cuda --seconds 0.1 --json "$out/gpu-check.json"
 say "$((SECONDS)) s in all; $( ((failed == 0)) && echo "all passed" || echo "SOMETHING FAILED" )"
 exit "$failed"

@@ -23,7 +23,6 @@ namespace {
 using namespace cuda;  // NOLINT(google-build-using-namespace): this file is all about it.
 
 constexpr size_t kMi = 1 << 20;
-constexpr size_t kSlots = 3;  // Batches under way.
 
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -104,7 +103,9 @@ class DeviceBench {
     if (!Wait()) return 1e300;
     double best = 1e300;
     const double start = Seconds();
-    for (int round = 0; round < 3 || Seconds() - start < seconds_; ++round) {
+    for (int round = 0;
+         round == 0 || (round < 3 && Seconds() - start < 2) || Seconds() - start < seconds_;
+         ++round) {
       const double from = Seconds();
       enqueue();
       if (!Wait()) return 1e300;
@@ -275,10 +276,11 @@ class DeviceBench {
 // Batches as ingest makes them, submitted again and again.
 class PipelineBench {
  public:
-  PipelineBench(Report& report, double seconds) : report_(report), seconds_(seconds) {
-    Add("images", 64 * kMi, 300e3);
-    Add("files 15 KB", 64 * kMi, 13e3);
-    Add("16 videos", 64 * kMi, 0);
+  PipelineBench(Report& report, double seconds, size_t batch_bytes)
+      : report_(report), seconds_(seconds) {
+    Add("images", batch_bytes, 300e3);
+    Add("files 15 KB", batch_bytes, 13e3);
+    Add("16 videos", batch_bytes, 0);
   }
 
   // `ahead` batches under way at a time, of each shape.
@@ -291,7 +293,9 @@ class PipelineBench {
       }
       const double gb_per_s = Rate(engine, shape, memory);
       for (const auto& m : memory) engine.Unregister(m);
-      report_.Row(path, std::string(shape.name) + ", " + std::to_string(ahead) + " ahead",
+      report_.Row(path,
+                  std::string(shape.name) + ", " + std::to_string(ahead) + " batches of " +
+                      std::to_string(shape.bytes / kMi) + " MiB",
                   shape.sizes.size(), shape.bytes / shape.sizes.size(), gb_per_s);
     }
   }
@@ -381,25 +385,31 @@ bool RunDeviceBench(Report& report, double seconds, size_t most_bytes) {
     return false;
   }
   const CpuCode code = MakeCpuCode(BestPath(ThisCpu()), ThisCpu(), BestStreamCode());
-  std::unique_ptr<Device> second = OpenCudaDevice(&error);
-  if (second == nullptr) return false;
   EngineOptions options{.cut = MakeCutParams(512 * 1024, {1}), .poly1305_key = {5}};
   const std::unique_ptr<FingerprintTable> table = MakeDeviceTable(*device, 10'000'000);
   options.table = table.get();
+  PipelineBench small(report, seconds, 64 * kMi), large(report, seconds, 256 * kMi);
   bool failed = false;
-  const std::unique_ptr<Engine> engine = MakeDeviceEngine(
-      std::move(second), options, code, {.batches = kSlots, .say = [&](const std::string& line) {
-                                           failed = true;
-                                           std::fprintf(stderr, "%s\n", line.c_str());
-                                         }});
-  PipelineBench pipeline(report, seconds);
-  pipeline.Run("cuda", *engine, 1);
-  pipeline.Run("cuda", *engine, 2 * kSlots);
+  // Batches under way at a time; as many again wait, so that none of the device's threads does.
+  const auto on_device = [&](PipelineBench& bench, int batches) {
+    std::unique_ptr<Device> own = OpenCudaDevice(&error);
+    if (own == nullptr) return void(failed = true);
+    const std::unique_ptr<Engine> engine = MakeDeviceEngine(
+        std::move(own), options, code, {.batches = batches, .say = [&](const std::string& line) {
+                                          failed = true;
+                                          std::fprintf(stderr, "%s\n", line.c_str());
+                                        }});
+    bench.Run("cuda", *engine, batches == 1 ? 1 : 2 * static_cast<size_t>(batches));
+  };
+  on_device(small, 1);
+  on_device(small, 4);
+  on_device(large, 4);
+  on_device(large, 8);
   const std::unique_ptr<FingerprintTable> host_table = MakeHostTable(10'000'000);
   options.table = host_table.get();
   const std::unique_ptr<Engine> cpu = MakeCpuEngine(options, code);
-  pipeline.Run(std::string(code.name) + " all", *cpu,
-               std::max(1u, std::thread::hardware_concurrency()));
+  small.Run(std::string(code.name) + " all", *cpu,
+            std::max(1u, std::thread::hardware_concurrency()));
   return !failed;
 }
 
