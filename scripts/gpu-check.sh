@@ -47,9 +47,9 @@ if (($? == 77)); then
 fi
 step 200 "measure" "$build/kernels_bench" --cuda --seconds 0.1 --json "$out/gpu-check.json"
 if sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)"; then
-  for tool in memcheck racecheck initcheck synccheck; do
-    step 60 "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
-      "$build/kernels_check" --device cuda --batches 4
+  for tool in memcheck initcheck synccheck racecheck; do
+    step 100 "compute-sanitizer $tool" "$sanitizer" --tool "$tool" --error-exitcode 9 \
+      "$build/kernels_check" --device cuda --batches 2
   done
 else
   say "compute-sanitizer is not here: not run"

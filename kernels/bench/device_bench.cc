@@ -405,6 +405,7 @@ bool RunDeviceBench(Report& report, double seconds, size_t most_bytes) {
   on_device(small, 4);
   on_device(large, 4);
   on_device(large, 8);
+  on_device(large, 12);
   const std::unique_ptr<FingerprintTable> host_table = MakeHostTable(10'000'000);
   options.table = host_table.get();
   const std::unique_ptr<Engine> cpu = MakeCpuEngine(options, code);

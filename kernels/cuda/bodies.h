@@ -46,15 +46,21 @@ HOLDFAST_HD int LowestBit(uint32_t bits) {
 #endif
 }
 
-// A block of 64 bytes from any address, as 16 words. Whole quads are loaded; words, then bytes, are
-// moved to their place, and the order of bytes comes with that at no cost.
+// The whole quads that a block of 64 bytes at any address lies in.
+HOLDFAST_HD void LoadQuads(const uint8_t* p, uint32_t quads[20]) {
+  const uint8_t* aligned = p - (reinterpret_cast<uintptr_t>(p) & 15);
+  HOLDFAST_UNROLL
+  for (int i = 0; i < 5; ++i) LoadQuad(aligned + 16 * i, quads + 4 * i);
+}
+
+// The block at p as 16 words, from its quads. Words, then bytes, are moved to their place, and the
+// order of bytes comes with that at no cost.
 template <bool big_endian>
-HOLDFAST_HD void LoadBlock(const uint8_t* p, uint32_t block[16]) {
+HOLDFAST_HD void TakeBlock(const uint8_t* p, const uint32_t quads[20], uint32_t block[16]) {
   const uint32_t offset = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(p) & 15);
-  const uint8_t* aligned = p - offset;
   uint32_t w[20];
   HOLDFAST_UNROLL
-  for (int i = 0; i < 5; ++i) LoadQuad(aligned + 16 * i, w + 4 * i);
+  for (int i = 0; i < 20; ++i) w[i] = quads[i];
   const bool by_one = (offset & 4) != 0, by_two = (offset & 8) != 0;
   HOLDFAST_UNROLL
   for (int i = 0; i < 19; ++i) w[i] = by_one ? w[i + 1] : w[i];
@@ -63,6 +69,13 @@ HOLDFAST_HD void LoadBlock(const uint8_t* p, uint32_t block[16]) {
   const uint32_t selector = (big_endian ? 0x0123u : 0x3210u) + (offset & 3) * 0x1111u;
   HOLDFAST_UNROLL
   for (int i = 0; i < 16; ++i) block[i] = PickBytes(w[i], w[i + 1], selector);
+}
+
+template <bool big_endian>
+HOLDFAST_HD void LoadBlock(const uint8_t* p, uint32_t block[16]) {
+  uint32_t quads[20];
+  LoadQuads(p, quads);
+  TakeBlock<big_endian>(p, quads, block);
 }
 
 HOLDFAST_HD void RunThread(const Prefilter& k, size_t word) {
@@ -189,7 +202,8 @@ HOLDFAST_HD void Compress(uint32_t* state, const uint32_t* block) {
 }
 
 // All threads of a warp compress in step, whichever of their rows they are in. The next block is
-// loaded before the one at hand is compressed: there are too few warps to hide the wait otherwise.
+// loaded before the one at hand is compressed, and not touched until then: there are too few warps
+// to hide the wait otherwise.
 template <Algorithm algorithm>
 HOLDFAST_HD void RunThread(const Digest<algorithm>& k, size_t i) {
   constexpr int kWords = AlgorithmOf<algorithm>::kStateWords;
@@ -207,18 +221,17 @@ HOLDFAST_HD void RunThread(const Digest<algorithm>& k, size_t i) {
   };
   next_row();
   if (left == 0) return;
-  uint32_t state[kWords], next[16];
+  uint32_t state[kWords], quads[20];
   HOLDFAST_UNROLL
   for (int w = 0; w < kWords; ++w) state[w] = k.states[i * kWords + w];
-  LoadBlock<kBigEndian>(data, next);
+  LoadQuads(data, quads);
   while (left != 0) {
     uint32_t block[16];
-    HOLDFAST_UNROLL
-    for (int w = 0; w < 16; ++w) block[w] = next[w];
+    TakeBlock<kBigEndian>(data, quads, block);
     data += 64;
     --left;
     next_row();
-    if (left != 0) LoadBlock<kBigEndian>(data, next);
+    if (left != 0) LoadQuads(data, quads);
     Compress<algorithm>(state, block);
   }
   HOLDFAST_UNROLL
