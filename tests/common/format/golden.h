@@ -17,7 +17,7 @@
 namespace holdfast::testing {
 
 inline std::string GoldenPath(const std::string& name) {
-  return std::string(HOLDFAST_GOLDEN_DIR) + "/" + name;
+  return std::string(HOLDFAST_GOLDEN_DIR "/") + name;
 }
 
 inline bool WritingGolden() { return std::getenv("HOLDFAST_WRITE_GOLDEN") != nullptr; }
