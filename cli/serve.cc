@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/context.h"
 #include "cli/kv_options.h"
+#include "common/base/clock.h"
 #include "common/base/text.h"
 #include "common/cluster/access.h"
 #include "common/cluster/routes.h"
@@ -19,8 +20,6 @@
 
 namespace holdfast::cli {
 namespace {
-
-constexpr int64_t kSecond = 1'000'000'000;
 
 // Lines about peers that misbehave: so many a second, however many there are.
 class Warnings {

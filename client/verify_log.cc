@@ -9,7 +9,7 @@ namespace holdfast {
 namespace {
 
 constexpr int64_t kTimeoutNanos = 600'000'000'000;  // Of one segment.
-constexpr int kAttempts = 3;
+constexpr int kLogAttempts = 3;
 
 StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node, uint64_t segment) {
   proto::NodeCheckSegmentRequest request;
@@ -18,7 +18,7 @@ StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node,
   // all of it was read. Else, after a month, it would read every duplicate before each ingest.
   request.set_renew(true);
   StatusOr<RpcMessage> reply = absl::UnavailableError("");
-  for (int i = 0; i < kAttempts && absl::IsUnavailable(reply.status()); ++i) {
+  for (int i = 0; i < kLogAttempts && absl::IsUnavailable(reply.status()); ++i) {
     reply = CallAndWait(vault.transport(), NodeAddress(node),
                         MakeMessage(rpc::kNodeCheckSegment, request), kTimeoutNanos);
   }

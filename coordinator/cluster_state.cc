@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
 #include "common/base/text.h"
 #include "common/cluster/replan.h"
 #include "common/cluster/routes.h"
@@ -11,7 +12,6 @@
 namespace holdfast {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kTellNanos = kSecond;
 constexpr int64_t kTellTimeoutNanos = 5 * kSecond;
 constexpr size_t kMaxName = 200;

@@ -4,11 +4,11 @@
 #include <cassert>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
 
 namespace holdfast {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kFirstBackoffNanos = kSecond / 10;
 constexpr int64_t kMaxBackoffNanos = 5 * kSecond;
 constexpr int64_t kIdleNanos = kSecond;

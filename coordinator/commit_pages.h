@@ -16,6 +16,7 @@ struct CommitCopy {
   SharedBytes record;  // Empty: damaged there.
 };
 
+constexpr int64_t kListCommitsNanos = 60 * kSecond;  // How long a node may take over one of them.
 std::vector<NodeCall> ListCommitsCalls(const std::vector<uint32_t>& nodes, uint64_t from);
 
 // The answers to one round of ListCommitsCalls. A node lists what it has from `from` on, in order,

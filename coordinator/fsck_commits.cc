@@ -10,7 +10,6 @@ namespace holdfast {
 namespace {
 
 constexpr uint64_t kMaxNumbersPerStep = 1024;
-constexpr int64_t kListTimeoutNanos = 60'000'000'000;
 
 class CommitsStep : public FsckStep {
  public:
@@ -24,7 +23,7 @@ class CommitsStep : public FsckStep {
     if (cursor_.number > last_ || asked_.empty()) return End();
     auto self = shared_from_this();
     env_.nodes.Gather(
-        ListCommitsCalls(asked_, cursor_.number), kListTimeoutNanos,
+        ListCommitsCalls(asked_, cursor_.number), kListCommitsNanos,
         [this, self](NodeReplies replies) { Check(std::move(replies)); }, kFsckAttempts);
   }
 

@@ -15,7 +15,7 @@ namespace {
 constexpr uint32_t kListedAtOnce = 16384;
 constexpr size_t kCopiedAtOnce = 1024;       // Records at most …
 constexpr uint64_t kCopiedBytes = 8u << 20;  // … and about so many bytes.
-constexpr int64_t kListTimeoutNanos = 30LL * 1'000'000'000;
+constexpr int64_t kListGroupNanos = 30LL * 1'000'000'000;
 
 // The work of one RepairGroup; its callbacks keep it.
 class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
@@ -34,7 +34,7 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
     request.set_group(group_);
     request.set_from(next_);
     request.set_limit(kListedAtOnce);
-    nodes_.Call({members_[listed_], MakeMessage(rpc::kNodeListGroup, request)}, kListTimeoutNanos,
+    nodes_.Call({members_[listed_], MakeMessage(rpc::kNodeListGroup, request)}, kListGroupNanos,
                 [self = shared_from_this()](const NodeReply& reply) { self->TakeList(reply); });
   }
 

@@ -18,7 +18,6 @@ namespace holdfast {
 namespace {
 
 constexpr int64_t kStatusTimeoutNanos = 10'000'000'000;
-constexpr int64_t kListTimeoutNanos = 60'000'000'000;
 
 class Rebuild {
  public:
@@ -124,7 +123,7 @@ StatusOr<CommitPage> Rebuild::NextPage() {
   std::vector<uint32_t> asked = asked_;
   Status error;
   for (int attempt = 0; attempt < 3 && !asked.empty(); ++attempt) {
-    NodeReplies replies = nodes_.GatherAndWait(ListCommitsCalls(asked, next_), kListTimeoutNanos);
+    NodeReplies replies = nodes_.GatherAndWait(ListCommitsCalls(asked, next_), kListCommitsNanos);
     std::vector<uint32_t> silent;
     for (size_t i = 0; i < replies.size(); ++i) {
       Status added = page.Add(asked[i], replies[i]);

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/cluster/replan.h"
 
 namespace holdfast {
 namespace {
 
-constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kTickNanos = kSecond;
 constexpr int64_t kAskTimeoutNanos = 5 * kSecond;
 constexpr int64_t kSilenceNanos = 5 * kSecond;

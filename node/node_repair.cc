@@ -1,6 +1,7 @@
 // What repair asks of a node: digests of its placement groups, the records of one of them, and to
 // copy from another node what is not here. A copy is the same record, byte for byte: what its
 // writer sealed, with kind, number, domain, writer and the touch that the source has seen (N6).
+#include "common/base/clock.h"
 #include "common/base/coding.h"
 #include "common/cluster/cluster_map.h"
 #include "node/node_impl.h"
@@ -13,7 +14,6 @@ constexpr size_t kMaxPulled = 4096;
 constexpr int64_t kFetchTimeoutNanos = 30LL * 1'000'000'000;
 // A client that was served this long ago is still there.
 constexpr int64_t kClientNanos = 2LL * 1'000'000'000;
-constexpr int64_t kSecond = 1'000'000'000;
 
 RecordId FirstOf(uint32_t group) {
   RecordId id;

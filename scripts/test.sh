@@ -55,7 +55,8 @@ finish() {
 
 jobs="$(nproc)"
 unit() { ctest --preset "$1" -LE '^e2e$' --no-tests=error -j "$jobs"; }
-e2e() { ctest --preset release -L '^e2e$' --no-tests=error -j "$jobs" --timeout "$1"; }
+# One more than cores: daemons that start, and disks that sync, leave a core to others.
+e2e() { ctest --preset release -L '^e2e$' --no-tests=error -j "$((jobs + 1))" --timeout "$1"; }
 simulation() { HOLDFAST_SIM_SEEDS=1000 build/release/tests/sim_tests; }
 e2e_full() { HOLDFAST_E2E_FULL=1 e2e 7200; }
 asan_unit() { ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}" unit asan; }

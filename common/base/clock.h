@@ -5,6 +5,11 @@
 
 namespace holdfast {
 
+// In nanoseconds.
+constexpr int64_t kMilli = 1'000'000;
+constexpr int64_t kSecond = 1'000'000'000;
+constexpr int64_t kMinute = 60 * kSecond;
+
 class Clock {
  public:
   virtual ~Clock() = default;

@@ -7,7 +7,7 @@ namespace holdfast {
 namespace {
 
 constexpr std::string_view kMagic = "HFBackup";
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kBackupVersion = 1;
 
 constexpr size_t kHeaderSize = 8 + 1 + 1 + VaultId::kSize;
 constexpr char kPageContext[] = "page", kCursorContext[] = "cursor";
@@ -88,7 +88,7 @@ StatusOr<BackupCursor> OpenBackupCursor(const AeadKey& backup_key, const VaultId
 Buffer EncodeBackupHeader(const VaultId& vault) {
   Buffer header(kMagic.begin(), kMagic.end());
   Writer writer(header);
-  writer.U8(kVersion);
+  writer.U8(kBackupVersion);
   writer.U8(kSuite1);
   writer.Id(vault);
   return header;
@@ -108,7 +108,7 @@ StatusOr<BackupReader> BackupReader::Open(Bytes file, const AeadKey& backup_key,
   Reader reader(file.subspan(kMagic.size()));
   const uint8_t version = reader.U8();
   const uint8_t suite = reader.U8();
-  if (version != kVersion || suite != kSuite1) {
+  if (version != kBackupVersion || suite != kSuite1) {
     return absl::FailedPreconditionError("the backup has version " + std::to_string(version) +
                                          ", suite " + std::to_string(suite) +
                                          "; this program reads version 1, suite 1");

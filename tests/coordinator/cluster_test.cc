@@ -1,6 +1,7 @@
 // The cluster's map and principals: where they are kept, who is told, what outlives what.
 #include <gmock/gmock.h>
 
+#include "common/base/clock.h"
 #include "common/cluster/access.h"
 #include "tests/coordinator/harness.h"
 
@@ -8,8 +9,6 @@ namespace holdfast {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr int64_t kSecond = 1'000'000'000;
 
 proto::AddNodeRequest Node(uint8_t number) {
   proto::AddNodeRequest request;

@@ -12,12 +12,6 @@ using ::testing::HasSubstr;
 constexpr auto kStored = proto::CommitResult::STORED;
 constexpr auto kUnchanged = proto::CommitResult::UNCHANGED;
 
-proto::ListRequest ListOf(const std::string& collection) {
-  proto::ListRequest request;
-  request.set_collection(collection);
-  return request;
-}
-
 StatusOr<proto::LookupReply> Lookup(TestVault& vault, const std::string& name,
                                     const std::string& version = "") {
   proto::LookupRequest request;

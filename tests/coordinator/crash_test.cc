@@ -13,12 +13,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-proto::ListRequest ListOf(const std::string& collection) {
-  proto::ListRequest request;
-  request.set_collection(collection);
-  return request;
-}
-
 TEST(CrashTest, BeforeTheCatalogueIsSyncedNothingHappened) {
   TestVault vault{{}};
   vault.MustOpen();

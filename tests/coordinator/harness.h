@@ -156,4 +156,10 @@ class TestVault {
 // Texts of findings, one per line.
 std::string Texts(const std::vector<proto::Finding>& findings);
 
+inline proto::ListRequest ListOf(const std::string& collection) {
+  proto::ListRequest request;
+  request.set_collection(collection);
+  return request;
+}
+
 }  // namespace holdfast

@@ -10,7 +10,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-proto::ListRequest ListOf(const std::string& prefix = "", bool by_component = false) {
+proto::ListRequest ListCase(const std::string& prefix = "", bool by_component = false) {
   proto::ListRequest request;
   request.set_collection("case");
   request.set_prefix(prefix);
@@ -45,7 +45,7 @@ TEST_F(ListTest, NamesOfOddBytesComeInByteOrderWhateverThePage) {
   }
   Store(shuffled);
   for (uint32_t limit : {0u, 1u, 2u, 97u, 10'000u, 4'000'000u}) {
-    proto::ListRequest request = ListOf();
+    proto::ListRequest request = ListCase();
     request.set_limit(limit);
     EXPECT_EQ(vault.Names(request), names) << limit;
   }
@@ -53,7 +53,7 @@ TEST_F(ListTest, NamesOfOddBytesComeInByteOrderWhateverThePage) {
   Store({"a"});
   ASSERT_TRUE(vault.Store("case", {{"a", "v2"}, {"a\xff", "v2"}}).ok());
   for (uint32_t limit : {1u, 2u, 5u}) {
-    proto::ListRequest request = ListOf();
+    proto::ListRequest request = ListCase();
     request.set_limit(limit);
     EXPECT_EQ(vault.Names(request), names) << limit;
   }
@@ -61,18 +61,18 @@ TEST_F(ListTest, NamesOfOddBytesComeInByteOrderWhateverThePage) {
 
 TEST_F(ListTest, PrefixIsByByteUnlessByComponent) {
   Store({"a", "a!", "a/", "a/b", "a/b/c", "a0", "ab", "b"});
-  EXPECT_THAT(vault.Names(ListOf("a")), ElementsAre("a", "a!", "a/", "a/b", "a/b/c", "a0", "ab"));
-  EXPECT_THAT(vault.Names(ListOf("a/b")), ElementsAre("a/b", "a/b/c"));
-  EXPECT_THAT(vault.Names(ListOf("a", true)), ElementsAre("a", "a/", "a/b", "a/b/c"));
-  EXPECT_THAT(vault.Names(ListOf("a/", true)), ElementsAre("a", "a/", "a/b", "a/b/c"));
-  EXPECT_THAT(vault.Names(ListOf("a//", true)), ElementsAre("a", "a/", "a/b", "a/b/c"));
-  EXPECT_EQ(vault.Names(ListOf("", true)).size(), 8u);
-  EXPECT_EQ(vault.Names(ListOf("/", true)).size(), 8u);
-  EXPECT_THAT(vault.Names(ListOf("a/b", true)), ElementsAre("a/b", "a/b/c"));
-  EXPECT_THAT(vault.Names(ListOf("c")), IsEmpty());
-  EXPECT_THAT(vault.Names(ListOf("a/b/c/d", true)), IsEmpty());
+  EXPECT_THAT(vault.Names(ListCase("a")), ElementsAre("a", "a!", "a/", "a/b", "a/b/c", "a0", "ab"));
+  EXPECT_THAT(vault.Names(ListCase("a/b")), ElementsAre("a/b", "a/b/c"));
+  EXPECT_THAT(vault.Names(ListCase("a", true)), ElementsAre("a", "a/", "a/b", "a/b/c"));
+  EXPECT_THAT(vault.Names(ListCase("a/", true)), ElementsAre("a", "a/", "a/b", "a/b/c"));
+  EXPECT_THAT(vault.Names(ListCase("a//", true)), ElementsAre("a", "a/", "a/b", "a/b/c"));
+  EXPECT_EQ(vault.Names(ListCase("", true)).size(), 8u);
+  EXPECT_EQ(vault.Names(ListCase("/", true)).size(), 8u);
+  EXPECT_THAT(vault.Names(ListCase("a/b", true)), ElementsAre("a/b", "a/b/c"));
+  EXPECT_THAT(vault.Names(ListCase("c")), IsEmpty());
+  EXPECT_THAT(vault.Names(ListCase("a/b/c/d", true)), IsEmpty());
   for (uint32_t limit = 1; limit < 5; ++limit) {
-    proto::ListRequest request = ListOf("a", true);
+    proto::ListRequest request = ListCase("a", true);
     request.set_limit(limit);
     EXPECT_THAT(vault.Names(request), ElementsAre("a", "a/", "a/b", "a/b/c"));
   }
@@ -80,8 +80,8 @@ TEST_F(ListTest, PrefixIsByByteUnlessByComponent) {
 
 TEST_F(ListTest, PrefixOfTopBytes) {
   Store({"\xff", "\xff\xff", "\xff\xff\xff", "\xfe"});
-  EXPECT_THAT(vault.Names(ListOf("\xff")), ElementsAre("\xff", "\xff\xff", "\xff\xff\xff"));
-  EXPECT_THAT(vault.Names(ListOf("\xff\xff")), ElementsAre("\xff\xff", "\xff\xff\xff"));
+  EXPECT_THAT(vault.Names(ListCase("\xff")), ElementsAre("\xff", "\xff\xff", "\xff\xff\xff"));
+  EXPECT_THAT(vault.Names(ListCase("\xff\xff")), ElementsAre("\xff\xff", "\xff\xff\xff"));
 }
 
 TEST_F(ListTest, RandomNamesAgreeWithASortedSet) {
@@ -112,7 +112,7 @@ TEST_F(ListTest, RandomNamesAgreeWithASortedSet) {
         expected.push_back(name);
       }
     }
-    proto::ListRequest request = ListOf(prefix, by_component);
+    proto::ListRequest request = ListCase(prefix, by_component);
     request.set_limit(static_cast<uint32_t>(1 + vault.rng().Below(40)));
     EXPECT_EQ(vault.Names(request), expected) << prefix << by_component;
   }
@@ -122,7 +122,7 @@ TEST_F(ListTest, AllVersionsOfANameStayOnOnePage) {
   for (int v = 1; v <= 5; ++v) {
     ASSERT_TRUE(vault.Store("case", {{"a", std::to_string(v)}, {"b", "same"}}).ok());
   }
-  proto::ListRequest request = ListOf();
+  proto::ListRequest request = ListCase();
   request.set_all_versions(true);
   request.set_limit(2);
   request.set_with_rows(true);
@@ -143,8 +143,8 @@ TEST_F(ListTest, AllVersionsOfANameStayOnOnePage) {
 
 TEST_F(ListTest, RowsOnlyWhenAsked) {
   Store({"a"});
-  EXPECT_EQ(vault.Rpc<proto::ListReply>(rpc::kList, ListOf())->objects(0).row(), "");
-  proto::ListRequest request = ListOf();
+  EXPECT_EQ(vault.Rpc<proto::ListReply>(rpc::kList, ListCase())->objects(0).row(), "");
+  proto::ListRequest request = ListCase();
   request.set_with_rows(true);
   EXPECT_NE(vault.Rpc<proto::ListReply>(rpc::kList, request)->objects(0).row(), "");
 }
@@ -152,7 +152,7 @@ TEST_F(ListTest, RowsOnlyWhenAsked) {
 TEST_F(ListTest, CollectionsAreApart) {
   Store({"a"});
   ASSERT_TRUE(vault.Store("other\xff", {{"x", "1"}}).ok());
-  EXPECT_THAT(vault.Names(ListOf()), ElementsAre("a"));
+  EXPECT_THAT(vault.Names(ListCase()), ElementsAre("a"));
   auto reply = vault.Rpc<proto::ListCollectionsReply>(rpc::kListCollections,
                                                       proto::ListCollectionsRequest());
   ASSERT_EQ(reply->collections_size(), 2);
@@ -166,7 +166,7 @@ TEST_F(ListTest, DamagedRowIsAnErrorThatNamesIt) {
   const std::string key = ObjectKey(1, "b\n", 1);
   const std::string good = **vault.kv().Get(key);
   auto list = [&](bool rows) {
-    proto::ListRequest request = ListOf();
+    proto::ListRequest request = ListCase();
     request.set_with_rows(rows);
     return vault.Rpc<proto::ListReply>(rpc::kList, request).status();
   };

@@ -1,6 +1,7 @@
 // Nodes that fail: no ack before W agree, a clear error, and recovery by itself.
 #include <gmock/gmock.h>
 
+#include "common/base/clock.h"
 #include "tests/coordinator/harness.h"
 
 namespace holdfast {
@@ -8,14 +9,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-constexpr int64_t kSecond = 1'000'000'000;
-
-proto::ListRequest ListOf(const std::string& collection) {
-  proto::ListRequest request;
-  request.set_collection(collection);
-  return request;
-}
 
 class NodesTest : public ::testing::Test {
  protected:

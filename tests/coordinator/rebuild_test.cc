@@ -10,12 +10,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-proto::ListRequest ListOf(const std::string& collection) {
-  proto::ListRequest request;
-  request.set_collection(collection);
-  return request;
-}
-
 class RebuildTest : public ::testing::Test {
  protected:
   RebuildTest() { vault.MustOpen(); }

@@ -2,7 +2,7 @@
 """kill -9 at random points of an ingest.
 
 After each kill: everything acknowledged reads back exact; everything else is absent or complete;
-a re-run finishes the job; fsck is clean. HOLDFAST_KILLS=N sets how many (6; 200 in full).
+a re-run finishes the job; fsck is clean. HOLDFAST_KILLS=N sets how many (3; 200 in full).
 """
 
 import os
@@ -13,7 +13,7 @@ import time
 import harness
 from harness import FULL, CrashTest
 
-KILLS = int(os.environ.get("HOLDFAST_KILLS") or (200 if FULL else 6))
+KILLS = int(os.environ.get("HOLDFAST_KILLS") or (200 if FULL else 3))
 
 
 class KillTest(CrashTest):

@@ -33,7 +33,7 @@ class MemoryTest(HoldfastTest):
             file.truncate(size)
 
     def test_large_file(self):
-        size = 20 * 10**9 if FULL else 2 * 10**9
+        size = 20 * 10**9 if FULL else 10**9
         data_bytes = size if FULL else size // 4
         room = harness.free_bytes(self.tmp)
         # Source, vault, and as much again for others who work on this disk.
@@ -61,7 +61,7 @@ class MemoryTest(HoldfastTest):
             self.assertEqual(size, os.path.getsize(self.path("out/large")))
 
     def test_many_small_files(self):
-        count = 1_000_000 if FULL else 50_000
+        count = 1_000_000 if FULL else 20_000
         if harness.free_bytes(self.tmp) < count * 20_000:
             self.skipTest("too little space")
         source = self.new_dir("source")

@@ -3,6 +3,7 @@
 // in power_cut_test.cc.
 #include <gmock/gmock.h>
 
+#include "common/base/clock.h"
 #include "common/cluster/plan_placement.h"
 #include "common/cluster/replan.h"
 #include "tests/sim/sim_ingest.h"
@@ -12,7 +13,6 @@ namespace {
 
 using Action = proto::SetNodeStateRequest;
 
-constexpr int64_t kSecond = 1'000'000'000;
 constexpr SimOptions kFive = {.nodes = 5, .replicas = 3, .cluster = true, .spare = 1};
 
 bool IsWhole(SimVault& sim) {

@@ -10,7 +10,6 @@
 namespace holdfast {
 namespace {
 
-constexpr int64_t kMilli = 1'000'000;
 constexpr int64_t kMaxSleepNanos = 1000 * kMilli;
 
 int64_t Now() { return SystemClock().MonotonicNanos(); }

@@ -4,12 +4,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
 #include "common/rpc/addresses.h"
 
 namespace holdfast {
 namespace {
 
-constexpr int64_t kMilli = 1'000'000;
 constexpr int64_t kPingNanos = 1000 * kMilli;
 constexpr int64_t kFirstPingNanos = 10 * kMilli;  // Between pings until the first answer.
 constexpr int64_t kConnectNanos = 2000 * kMilli;

@@ -10,7 +10,6 @@
 namespace holdfast {
 namespace {
 
-constexpr int64_t kMilli = 1'000'000;
 constexpr int64_t kForgetNanos = 600'000 * kMilli;  // A caller that says nothing.
 constexpr int64_t kForgetSweepNanos = 60'000 * kMilli;
 constexpr int64_t kSweepNanos = 1000 * kMilli;

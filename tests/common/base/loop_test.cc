@@ -10,12 +10,12 @@
 #include <set>
 #include <thread>
 
+#include "common/base/clock.h"
+
 namespace holdfast {
 namespace {
 
 using testing::ElementsAre;
-
-constexpr int64_t kMilli = 1'000'000;
 
 struct Threads {
   std::unique_ptr<Loop> one = NewThreadLoop("test-one"), two = NewThreadLoop("test-two");
@@ -27,7 +27,7 @@ struct Threads {
   Clock& clock = SystemClock();
 };
 
-struct Simulated {
+struct SimulatedLoops {
   SimClock sim_clock;
   SimRng rng{4711};
   SimLoop loop{sim_clock, rng};
@@ -52,7 +52,7 @@ class LoopConformance : public testing::Test {
   }
   T w;
 };
-using LoopConformanceTwins = testing::Types<Threads, Simulated>;
+using LoopConformanceTwins = testing::Types<Threads, SimulatedLoops>;
 TYPED_TEST_SUITE(LoopConformance, LoopConformanceTwins, );
 
 TYPED_TEST(LoopConformance, TasksOfOneLoopRunInOrder) {

@@ -13,25 +13,25 @@ namespace holdfast {
 namespace {
 
 using absl::StatusCode;
-using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::IsEmpty;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
-struct Posix {
+struct PosixHome {
   TempDir temp;
   Fs& fs = PosixFs();
   std::string root = temp.path();
 };
 
-struct Simulated {
+struct SimulatedFs {
   SimFs sim{1};
   Fs& fs = sim;
   std::string root = "/vault";
-  Simulated() { (void)sim.CreateDir(root); }
+  SimulatedFs() { (void)sim.CreateDir(root); }
 };
 
 template <class T>
-class FsConformance : public testing::Test {
+class FsConformance : public ::testing::Test {
  protected:
   Fs& fs() { return home_.fs; }
   std::string Path(const std::string& name) { return home_.root + "/" + name; }
@@ -54,7 +54,7 @@ class FsConformance : public testing::Test {
 
   T home_;
 };
-using Twins = testing::Types<Posix, Simulated>;
+using Twins = ::testing::Types<PosixHome, SimulatedFs>;
 TYPED_TEST_SUITE(FsConformance, Twins, );
 
 TYPED_TEST(FsConformance, WhatIsWrittenIsRead) {

@@ -15,7 +15,7 @@
 namespace holdfast {
 namespace {
 
-std::array<uint8_t, 32> Key() {
+std::array<uint8_t, 32> EnvKey() {
   std::array<uint8_t, 32> key;
   for (size_t i = 0; i < key.size(); ++i) key[i] = static_cast<uint8_t>(i);
   return key;
@@ -28,7 +28,7 @@ std::string Raw(const std::string& path) {
 
 // Decrypts a whole file as encrypted_env.h describes it, by other means than the code under test.
 std::string Decrypt(const std::string& raw) {
-  Hash256 file_key = HmacSha256(Key(), {AsBytes(raw).first(32)});
+  Hash256 file_key = HmacSha256(EnvKey(), {AsBytes(raw).first(32)});
   uint8_t zero_counter[16] = {};
   EVP_CIPHER_CTX* context = EVP_CIPHER_CTX_new();
   EVP_DecryptInit_ex(context, EVP_aes_256_ctr(), nullptr, file_key.data(), zero_counter);
@@ -42,7 +42,7 @@ std::string Decrypt(const std::string& raw) {
 
 TEST(EncryptedEnv, TheFormatIsTheOneDescribed) {
   TempDir temp;
-  auto env = NewEncryptedRocksEnv(Key());
+  auto env = NewEncryptedRocksEnv(EnvKey());
   std::string path = temp.path() + "/f", expected;
   std::unique_ptr<rocksdb::WritableFile> file;
   ASSERT_TRUE(env->NewWritableFile(path, &file, {}).ok());
@@ -75,7 +75,7 @@ TEST(EncryptedEnv, TheFormatIsTheOneDescribed) {
 
 TEST(EncryptedEnv, TheSameContentsNeverLookTheSame) {
   TempDir temp;
-  auto env = NewEncryptedRocksEnv(Key());
+  auto env = NewEncryptedRocksEnv(EnvKey());
   std::string text(1000, 'x');
   ASSERT_TRUE(rocksdb::WriteStringToFile(env.get(), text, temp.path() + "/a").ok());
   std::string first = Raw(temp.path() + "/a");
@@ -87,7 +87,7 @@ TEST(EncryptedEnv, TheSameContentsNeverLookTheSame) {
 
 TEST(EncryptedEnv, AWrongPrefixIsCorruption) {
   TempDir temp;
-  auto env = NewEncryptedRocksEnv(Key());
+  auto env = NewEncryptedRocksEnv(EnvKey());
   std::string path = temp.path() + "/f", contents;
   ASSERT_TRUE(rocksdb::WriteStringToFile(env.get(), "text", path).ok());
   std::string good = Raw(path);
@@ -99,7 +99,7 @@ TEST(EncryptedEnv, AWrongPrefixIsCorruption) {
   }
   std::ofstream(path, std::ios::binary) << good;
   EXPECT_TRUE(rocksdb::ReadFileToString(env.get(), path, &contents).ok());
-  auto other_key = Key();
+  auto other_key = EnvKey();
   other_key[0] ^= 1;
   auto other = NewEncryptedRocksEnv(other_key);
   EXPECT_TRUE(rocksdb::ReadFileToString(other.get(), path, &contents).IsCorruption());
@@ -107,7 +107,7 @@ TEST(EncryptedEnv, AWrongPrefixIsCorruption) {
 
 TEST(EncryptedEnv, AFileShorterThanItsPrefixIsEmptyOrDamaged) {
   TempDir temp;
-  auto env = NewEncryptedRocksEnv(Key());
+  auto env = NewEncryptedRocksEnv(EnvKey());
   for (size_t n : {0, 1, 39}) {
     std::string path = temp.path() + "/" + std::to_string(n);
     std::ofstream(path) << std::string(n, 'x');
@@ -122,7 +122,7 @@ TEST(EncryptedEnv, AFileShorterThanItsPrefixIsEmptyOrDamaged) {
 }
 
 TEST(RowMacTest, CoversKeyAndValue) {
-  RowMac mac(Key());
+  RowMac mac(EnvKey());
   std::string row;
   mac.Seal("key", "value", row);
   ASSERT_EQ(row.size(), 5 + kRowMacSize);
@@ -146,11 +146,11 @@ TEST(RowMacTest, CoversKeyAndValue) {
 }
 
 TEST(RowMacTest, IsSipHash24UnderTheDerivedKey) {
-  RowMac mac(Key());
+  RowMac mac(EnvKey());
   std::string row;
   mac.Seal("", "", row);
   // SipHash-2-4 of eight zero bytes, written out from the paper.
-  Hash256 derived = HmacSha256(Key(), {AsBytes("holdfast/1 row mac")});
+  Hash256 derived = HmacSha256(EnvKey(), {AsBytes("holdfast/1 row mac")});
   auto load = [](const uint8_t* p) {
     uint64_t v = 0;
     for (int i = 0; i < 8; ++i) v |= uint64_t{p[i]} << (8 * i);
@@ -182,14 +182,14 @@ TEST(RowMacTest, IsSipHash24UnderTheDerivedKey) {
 // and every checksum had been forged.
 TEST(RowMacTest, AMovedRowIsNamed) {
   TempDir temp;
-  RocksKvOptions options{.encryption_key = Key()};
+  RocksKvOptions options{.encryption_key = EnvKey()};
   {
     auto kv = OpenRocksKv(temp.path(), true, options);
     ASSERT_TRUE(kv.ok()) << kv.status();
     ASSERT_TRUE((*kv)->Write({{"a", "1"}, {"b", "2"}, {"c", "3"}}, true).ok());
   }
   {
-    auto env = NewEncryptedRocksEnv(Key());
+    auto env = NewEncryptedRocksEnv(EnvKey());
     rocksdb::Options raw_options;
     raw_options.env = env.get();
     raw_options.compression = rocksdb::kNoCompression;

@@ -10,15 +10,13 @@
 #include <set>
 #include <thread>
 
+#include "common/base/clock.h"
 #include "common/rpc/zmq/zmq_transport.h"
 
 namespace holdfast {
 namespace {
 
 using absl::StatusCode;
-
-constexpr int64_t kMilli = 1'000'000;
-constexpr int64_t kMinute = 60'000 * kMilli;
 
 // Method 1 answers head and frames as they came, 2 with an error, 3 never, 4 later.
 class Echo : public Service {

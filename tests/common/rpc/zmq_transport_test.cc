@@ -13,6 +13,7 @@
 #include <set>
 #include <thread>
 
+#include "common/base/clock.h"
 #include "common/rpc/zmq/socket.h"
 
 namespace holdfast {
@@ -20,14 +21,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int64_t kMilli = 1'000'000;
-constexpr int64_t kSecond = 1000 * kMilli;
-constexpr int64_t kMinute = 60 * kSecond;
-
 // Method 1 echoes, 2 takes half a second, 3 answers with as many bytes as the head says.
-class Echo : public Service {
+class CurveEcho : public Service {
  public:
-  explicit Echo(Loop& loop) : loop_(loop) {}
+  explicit CurveEcho(Loop& loop) : loop_(loop) {}
   void Handle(RpcMessage request, ReplyFn reply) override {
     ++handled;
     if (request.method == 2) {
@@ -82,7 +79,7 @@ struct Server {
   std::set<CurvePublicKey> admitted;
   std::atomic<int> warnings = 0;
   std::unique_ptr<Loop> loop = NewThreadLoop("echo");
-  Echo echo{*loop};
+  CurveEcho echo{*loop};
   std::unique_ptr<ZmqTransport> transport;
 };
 
