@@ -10,9 +10,9 @@ namespace holdfast::cli {
 
 template <class Reply, class Request>
 StatusOr<Reply> Ask(Transport& transport, const std::string& address, uint16_t method,
-                    const Request& request) {
+                    const Request& request, int64_t timeout_nanos = kRequestNanos) {
   ASSIGN_OR_RETURN(const RpcMessage reply,
-                   CallAndWait(transport, address, MakeMessage(method, request)));
+                   CallAndWait(transport, address, MakeMessage(method, request), timeout_nanos));
   return ParseHead<Reply>(reply);
 }
 

@@ -55,7 +55,7 @@ Status CheckCatalogue(OpenedVault& vault, FindingCounter& counter, FsckTotals& t
   do {
     ASSIGN_OR_RETURN(auto reply,
                      Ask<proto::CheckCatalogueReply>(vault.vault().transport(), kCoordinatorAddress,
-                                                     rpc::kCheckCatalogue, request));
+                                                     rpc::kCheckCatalogue, request, kCheckNanos));
     counter.Take(reply.findings());
     totals.rows += reply.rows();
     request.set_cursor(reply.cursor());
@@ -70,9 +70,9 @@ Status CheckNode(OpenedVault& vault, uint32_t node, FindingCounter& counter, Fsc
   counter.Take(recovered.findings());
   proto::NodeCheckSegmentRequest request;
   do {
-    ASSIGN_OR_RETURN(auto reply,
-                     Ask<proto::NodeCheckSegmentReply>(vault.vault().transport(), NodeAddress(node),
-                                                       rpc::kNodeCheckSegment, request));
+    ASSIGN_OR_RETURN(auto reply, Ask<proto::NodeCheckSegmentReply>(
+                                     vault.vault().transport(), NodeAddress(node),
+                                     rpc::kNodeCheckSegment, request, kCheckNanos));
     counter.Take(reply.findings());
     totals.records += reply.records();
     totals.bytes += reply.bytes();

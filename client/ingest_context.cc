@@ -10,7 +10,6 @@ namespace holdfast {
 namespace {
 
 constexpr int kAttempts = 4;
-constexpr int64_t kTimeoutNanos = 30'000'000'000;
 
 constexpr int64_t kFirstBackoffNanos = 250'000'000;
 constexpr int64_t kMaxBackoffNanos = 4'000'000'000;
@@ -29,7 +28,7 @@ struct IngestContext::Attempt {
 void IngestContext::Send(const std::shared_ptr<Attempt>& attempt) {
   const bool last = attempt->left == 1 && attempt->deadline_nanos == 0;
   RpcMessage request = last ? std::move(attempt->request) : attempt->request;
-  vault.transport().Call(attempt->address, std::move(request), kTimeoutNanos,
+  vault.transport().Call(attempt->address, std::move(request), kRequestNanos,
                          [this, attempt](StatusOr<RpcMessage> reply) {
                            const bool again = absl::IsUnavailable(reply.status());
                            if (again && attempt->deadline_nanos > vault.clock().MonotonicNanos()) {
@@ -114,7 +113,7 @@ StatusOr<RpcMessage> IngestContext::CallAndWait(const std::string& address,
                                                 const RpcMessage& request) {
   StatusOr<RpcMessage> reply = absl::UnavailableError("not sent");
   for (int left = kAttempts; left > 0 && absl::IsUnavailable(reply.status()); --left) {
-    reply = holdfast::CallAndWait(vault.transport(), address, request, kTimeoutNanos);
+    reply = holdfast::CallAndWait(vault.transport(), address, request, kRequestNanos);
   }
   return reply;
 }

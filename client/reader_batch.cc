@@ -91,6 +91,12 @@ Status ReadBatch::Ask(const PlacedChunk& chunk) {
   return absl::OkStatus();
 }
 
+void ReadBatch::Send() {
+  const StatusOr<std::shared_ptr<const ClusterMap>> map = vault_.CachedMap();
+  const bool others = !options_.all_replicas && map.ok() && (*map)->replicas > 1;
+  gets_.Send(others ? kHedgeNanos : kRequestNanos);
+}
+
 void ReadBatch::AskOthers() {
   const StatusOr<std::shared_ptr<const ClusterMap>> map = vault_.CachedMap();
   if (!map.ok()) return;
@@ -110,7 +116,7 @@ void ReadBatch::AskOthers() {
       places.push_back(slot.first_answer);
     }
     if (places.empty()) return;
-    again.Send();
+    again.Send(turn + 1 < (*map)->replicas ? kHedgeNanos : kRequestNanos);
     again.Wait();
     for (size_t i = 0; i < places.size(); ++i) gets_[places[i]] = std::move(again[i]);
   }

@@ -39,6 +39,10 @@ struct ReadStream {
 
 class ReadBatch {
  public:
+  // A node that has not answered for so long is passed over where another holds the same. Many
+  // threads' batches on a slow network take seconds when nothing is wrong.
+  static constexpr int64_t kHedgeNanos = 10 * kSecond;
+
   ReadBatch(Vault& vault, const BulkOptions& options, size_t slice_bytes, CheckedRecords& checked)
       : vault_(vault),
         options_(options),
@@ -51,7 +55,7 @@ class ReadBatch {
   // When all but one of the streams end in this batch: plans that one's next slice in `next`, which
   // is processed after this batch, by the same thread.
   bool ContinueIn(ReadBatch& next);
-  void Send() { gets_.Send(); }
+  void Send();
   // Waits for the answers, checks, and hands out content. `slab` is scratch memory, kept between
   // batches. Returns the streams that have more slices, but for what ContinueIn took along.
   std::vector<std::shared_ptr<ReadStream>> Process(kernels::Engine& engine, Buffer& slab);

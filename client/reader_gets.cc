@@ -12,7 +12,6 @@ namespace {
 
 constexpr uint64_t kRequestBytes = 8u << 20;  // Of records asked for in one request, and
 constexpr size_t kRequestRecords = 1024;      // how many.
-constexpr int64_t kTimeoutNanos = 30'000'000'000;
 
 Status AnswerStatus(const proto::RecordAnswer& answer, const SharedBytes& frame) {
   switch (answer.status()) {
@@ -54,7 +53,7 @@ size_t NodeGets::Add(uint32_t node, const RecordId& id, uint32_t stored_length) 
   return answers_.size() - 1;
 }
 
-void NodeGets::Send() {
+void NodeGets::Send(int64_t timeout_nanos) {
   std::vector<size_t> open;  // Per node, the request that still takes records, plus one.
   for (size_t i = 0; i < answers_.size(); ++i) {
     const uint32_t node = answers_[i].node;
@@ -83,7 +82,7 @@ void NodeGets::Send() {
     head.mutable_ids()->reserve(requests_[r].answers.size() * RecordId::kSize);
     for (size_t i : requests_[r].answers)
       head.mutable_ids()->append(AsView(answers_[i].id.bytes()));
-    transport_.Call(NodeAddress(requests_[r].node), MakeMessage(rpc::kNodeGet, head), kTimeoutNanos,
+    transport_.Call(NodeAddress(requests_[r].node), MakeMessage(rpc::kNodeGet, head), timeout_nanos,
                     [shared = shared_, r](StatusOr<RpcMessage> reply) {
                       MonitorLock lock(*shared->monitor);
                       shared->replies[r] = std::move(reply);

@@ -31,8 +31,8 @@ class NodeGets {
 
   // The place of the answer. `stored_length` is a guess that only sizes requests.
   size_t Add(uint32_t node, const RecordId& id, uint32_t stored_length);
-  // Groups by node, in the order added, and sends.
-  void Send();
+  // Groups by node, in the order added, and sends. Who has not answered by then is unavailable.
+  void Send(int64_t timeout_nanos = kRequestNanos);
   void Wait();
   GetAnswer& operator[](size_t i) { return answers_[i]; }
   size_t size() const { return answers_.size(); }

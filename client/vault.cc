@@ -19,8 +19,8 @@ namespace {
 
 // Reads are repeated this often when no reply comes; nothing they ask for changes anything.
 constexpr int kAttempts = 3;
-constexpr int64_t kUnavailableNanos = 10'000'000'000;  // Until such a node is tried first again.
-constexpr size_t kSignaturesKept = 512;                // Of up to 64 KiB each.
+constexpr int64_t kUnavailableNanos = 60 * kSecond;  // Until such a node is tried first again.
+constexpr size_t kSignaturesKept = 512;              // Of up to 64 KiB each.
 constexpr size_t kSealingKeysKept = 4096;
 
 ObjectInfo DecodeEntry(proto::ObjectEntry& entry) {

@@ -8,7 +8,6 @@
 namespace holdfast {
 namespace {
 
-constexpr int64_t kTimeoutNanos = 600'000'000'000;  // Of one segment.
 constexpr int kLogAttempts = 3;
 
 StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node, uint64_t segment) {
@@ -20,7 +19,7 @@ StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node,
   StatusOr<RpcMessage> reply = absl::UnavailableError("");
   for (int i = 0; i < kLogAttempts && absl::IsUnavailable(reply.status()); ++i) {
     reply = CallAndWait(vault.transport(), NodeAddress(node),
-                        MakeMessage(rpc::kNodeCheckSegment, request), kTimeoutNanos);
+                        MakeMessage(rpc::kNodeCheckSegment, request), kCheckNanos);
   }
   if (!reply.ok()) return reply.status();
   return ParseHead<proto::NodeCheckSegmentReply>(*reply);
@@ -28,10 +27,9 @@ StatusOr<proto::NodeCheckSegmentReply> CheckSegment(Vault& vault, uint32_t node,
 
 // What the node's recovery met at this open; a log that has recovered does not show it again.
 Status TakeRecoveryFindings(Vault& vault, uint32_t node, LogFindings& found) {
-  ASSIGN_OR_RETURN(
-      const RpcMessage reply,
-      CallAndWait(vault.transport(), NodeAddress(node),
-                  MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest()), kTimeoutNanos));
+  ASSIGN_OR_RETURN(const RpcMessage reply,
+                   CallAndWait(vault.transport(), NodeAddress(node),
+                               MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest())));
   ASSIGN_OR_RETURN(proto::NodeStatusReply status, ParseHead<proto::NodeStatusReply>(reply));
   for (proto::Finding& finding : *status.mutable_findings()) {
     if (finding.class_() == proto::Finding::NOTE) continue;

@@ -15,7 +15,7 @@ constexpr int64_t kSilenceNanos = 5 * kSecond;
 // Writes reach replicas one after another: groups that have just changed may differ for a moment.
 constexpr int64_t kQuietNanos = 2 * kSecond;
 constexpr int64_t kDifferLongNanos = 30 * kSecond;
-constexpr int64_t kRetryNanos = 5 * kSecond;
+constexpr int64_t kRetryNanos = 2 * kSecond;
 constexpr size_t kGroupsAtOnce = 8;
 constexpr size_t kRateSamples = 10;
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/base/bytes.h"
+#include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/loop.h"
 #include "common/base/status.h"
@@ -65,9 +66,13 @@ struct SimNetworkOptions {
 };
 std::unique_ptr<Transport> NewSimTransport(SimLoop& loop, Rng& rng, SimNetworkOptions options);
 
+// How long a request may take; but for the checks that read a whole log or catalogue.
+constexpr int64_t kRequestNanos = 30 * kSecond;
+constexpr int64_t kCheckNanos = 600 * kSecond;
+
 // Call, and wait for the reply.
 StatusOr<RpcMessage> CallAndWait(Transport& transport, const std::string& address,
-                                 RpcMessage request, int64_t timeout_nanos = 120'000'000'000);
+                                 RpcMessage request, int64_t timeout_nanos = kRequestNanos);
 
 // Head helpers: serialise `head` (a Protobuf message) into a message; parse one (kInvalidArgument
 // when it does not parse).

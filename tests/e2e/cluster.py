@@ -29,15 +29,16 @@ def free_ports(count=2):
 class Daemon:
     """One `serve`, which may be stopped and started again."""
 
-    def __init__(self, what, config, log):
-        self.what, self.config, self.log = what, config, log
+    def __init__(self, what, config, log, enter=()):
+        self.what, self.config, self.log, self.enter = what, config, log, enter
         self.process = None
 
     def start(self):
         with open(self.log, "ab") as log:
             begin = log.tell()
-            self.process = subprocess.Popen([BINARY, self.what, "serve", "--config", self.config],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*self.enter, BINARY, self.what, "serve", "--config", self.config],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while b"listening on" not in self.said(begin):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -67,14 +68,18 @@ class Daemon:
 
 
 class Cluster(harness.Vault):
-    """A coordinator and nodes, each a process. A vault like any, named by its endpoint."""
+    """A coordinator and nodes, each a process. A vault like any, named by its endpoint.
 
-    def __init__(self, test, directory, nodes=3, replicas=3, out_after=600):
+    With a Network, "coordinator", "node-0" … and "client" are machines of it.
+    """
+
+    def __init__(self, test, directory, nodes=3, replicas=3, out_after=600, network=None):
         super().__init__(test, directory, make=False)
-        self.base = directory
+        self.base, self.network = directory, network
         os.makedirs(directory, exist_ok=True)
-        self.port = free_ports()
-        self.dir = f"tcp://127.0.0.1:{self.port}"  # What --vault gets.
+        if network:
+            network.add("client")
+        self.dir = self.endpoint("coordinator")  # What --vault gets.
         home = os.path.join(directory, "coordinator")
         self.run("cluster", "init", home, "--listen", self.dir, "--replicas", str(replicas),
                  vault=False)
@@ -84,7 +89,8 @@ class Cluster(harness.Vault):
         with open(config, "w", encoding="utf-8") as file:
             file.write(text)
         self.coordinator = Daemon("coordinator", os.path.join(home, "coordinator.toml"),
-                                  os.path.join(directory, "coordinator.log"))
+                                  os.path.join(directory, "coordinator.log"),
+                                  self.enter("coordinator"))
         test.addCleanup(self.stop)
         self.daemons = []
         self.coordinator.start()
@@ -92,12 +98,22 @@ class Cluster(harness.Vault):
             self.join(i)
         self.wait_until_well()
 
+    def endpoint(self, machine):
+        port = free_ports()
+        return f"tcp://{self.network.add(machine) if self.network else '127.0.0.1'}:{port}"
+
+    def enter(self, machine):
+        return self.network.enter(machine) if self.network else []
+
+    def args(self, *args, **kwargs):
+        return [*self.enter("client"), *super().args(*args, **kwargs)]
+
     def join(self, i):
         home = os.path.join(self.base, f"node-{i}")
-        self.run("cluster", "join", home, "--listen", f"tcp://127.0.0.1:{free_ports()}",
+        self.run("cluster", "join", home, "--listen", self.endpoint(f"node-{i}"),
                  "--weight", "1", "--place", f"site/rack/host-{i}")
         node = Daemon("node", os.path.join(home, "node.toml"),
-                      os.path.join(self.base, f"node-{i}.log"))
+                      os.path.join(self.base, f"node-{i}.log"), self.enter(f"node-{i}"))
         self.daemons.append(node)
         node.start()
 
@@ -105,7 +121,7 @@ class Cluster(harness.Vault):
     def node_dirs(self):
         return [os.path.join(self.base, f"node-{i}", "node") for i in range(len(self.daemons))]
 
-    def wait_until_well(self, seconds=30):
+    def wait_until_well(self, seconds=120):
         deadline = time.monotonic() + seconds
         while True:
             result = self.run("status", "--json", expect=None)
