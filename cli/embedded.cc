@@ -4,6 +4,7 @@
 
 #include "cli/arguments.h"
 #include "cli/catalogue_files.h"
+#include "cli/door.h"
 #include "cli/exit_code.h"
 #include "cli/kv_options.h"
 #include "common/base/text.h"
@@ -17,10 +18,6 @@ constexpr char kRebuildHint[] = "run `holdfast fsck --rebuild-catalogue`";
 constexpr int64_t kMaxCommitWaitNanos = 2'000'000'000;
 
 std::string CataloguePath(const std::string& dir) { return dir + "/catalogue"; }
-
-std::string NodePath(const std::string& dir, const VaultNode& node) {
-  return node.path.starts_with('/') ? node.path : dir + "/" + node.path;
-}
 
 ClusterMap MapOf(const VaultFile& file) {
   ClusterMap map;
@@ -65,6 +62,10 @@ StatusOr<std::vector<VaultNode>> PlanNodes(Fs& fs, const InitOptions& options) {
 }
 
 }  // namespace
+
+std::string NodePath(const std::string& dir, const VaultNode& node) {
+  return node.path.starts_with('/') ? node.path : dir + "/" + node.path;
+}
 
 bool EmbeddedVault::HasParts(const std::string& dir) {
   const auto catalogue = PosixFs().Exists(CataloguePath(dir));
@@ -206,9 +207,20 @@ bool EmbeddedVault::OpenCatalogue(KeyFile key, OpenError* error) {
   if (!coordinator.ok()) return fail(coordinator.status());
   coordinator_ = *std::move(coordinator);
   transport_->Attach(kCoordinatorAddress, *coordinator_, *coordinator_loop_);
+  LetOthersRead(key);
   VaultParams params{file_.domain, file_.chunk_size};
   vault_ = std::make_unique<Vault>(*transport_, std::move(key), params, SystemClock(), SecureRng());
   return true;
+}
+
+void EmbeddedVault::LetOthersRead(const KeyFile& key) {
+  StatusOr<std::unique_ptr<ZmqTransport>> door = OpenDoor(dir_, key, door_access_);
+  if (!door.ok()) return;
+  door_ = *std::move(door);
+  door_->Attach(kCoordinatorAddress, *coordinator_, *coordinator_loop_);
+  for (uint32_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i]) door_->Attach(NodeAddress(i), *nodes_[i], *node_loops_[i]);
+  }
 }
 
 std::unique_ptr<EmbeddedVault> EmbeddedVault::Open(const std::string& dir, KeyFile key,
@@ -277,6 +289,10 @@ Status EmbeddedVault::Close() {
   auto note = [&](const Status& status) {
     if (result.ok()) result = status;
   };
+  if (door_) {
+    door_.reset();
+    RemoveDoor(dir_);
+  }
   vault_.reset();
   if (coordinator_) transport_->Detach(kCoordinatorAddress);
   coordinator_loop_.reset();  // Joins: nothing runs in the coordinator from here on.

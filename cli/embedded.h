@@ -3,6 +3,7 @@
 //
 //   DIR/vault         what and where it is (common/format/vault_file.h)
 //   DIR/lock          held while a command works on the vault
+//   DIR/door          a socket, meanwhile: others read through that command (cli/door.h)
 //   DIR/catalogue/    the coordinator's RocksDB, encrypted under the catalogue key
 //   DIR/node-0/       a node's superblock, segments and index; or a directory of each --node DISK
 #pragma once
@@ -12,9 +13,11 @@
 #include <vector>
 
 #include "cli/opened_vault.h"
+#include "common/cluster/access.h"
 #include "common/crypto/key_file.h"
 #include "common/format/vault_file.h"
 #include "common/io/fs.h"
+#include "common/rpc/zmq/zmq_transport.h"
 #include "coordinator/coordinator.h"
 #include "node/node.h"
 
@@ -26,6 +29,9 @@ struct InitOptions {
   uint32_t replicas = 0;           // 0: min(2, nodes).
   uint32_t chunk_size = 512 * 1024;
 };
+
+// Where a node of the vault in `dir` lies.
+std::string NodePath(const std::string& dir, const VaultNode& node);
 
 class EmbeddedVault : public OpenedVault {
  public:
@@ -58,6 +64,7 @@ class EmbeddedVault : public OpenedVault {
   bool Begin(const std::string& dir, const KeyFile& key, OpenError* error);
   bool OpenNodes(const KeyFile& key, OpenError* error);
   bool OpenCatalogue(KeyFile key, OpenError* error);
+  void LetOthersRead(const KeyFile& key);
   CoordinatorOptions coordinator_options(const KeyFile& key) const;
 
   std::string dir_;
@@ -71,6 +78,8 @@ class EmbeddedVault : public OpenedVault {
   std::vector<NodeState> node_states_;
   std::unique_ptr<Kv> catalogue_;
   std::unique_ptr<Coordinator> coordinator_;
+  AccessTable door_access_;
+  std::unique_ptr<ZmqTransport> door_;
   std::unique_ptr<Vault> vault_;
   bool closed_ = false;
 };

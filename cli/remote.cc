@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "cli/door.h"
 #include "cli/exit_code.h"
 #include "common/base/text.h"
 #include "common/cluster/routes.h"
@@ -13,12 +14,13 @@
 namespace holdfast::cli {
 namespace {
 
-constexpr int64_t kConnectNanos = 10'000'000'000;
-constexpr int64_t kAgainNanos = 200'000'000;
+constexpr int64_t kConnectNanos = 10 * kSecond;
+constexpr int64_t kDoorNanos = 3 * kSecond;
+constexpr int64_t kAgainNanos = 200 * kMilli;
 
 // A coordinator that has just started listens before it answers.
-StatusOr<RpcMessage> AskForMap(Transport& transport) {
-  const int64_t until = SystemClock().MonotonicNanos() + kConnectNanos;
+StatusOr<RpcMessage> AskForMap(Transport& transport, int64_t patience_nanos) {
+  const int64_t until = SystemClock().MonotonicNanos() + patience_nanos;
   for (;;) {
     const int64_t left = until - SystemClock().MonotonicNanos();
     StatusOr<RpcMessage> reply = CallAndWait(
@@ -60,7 +62,7 @@ Status RemoteVault::Connect(const std::string& endpoint, KeyFile key) {
         "this key file is for a vault in a directory, not for a cluster");
   }
   ASSIGN_OR_RETURN(transport_, ConnectTo(endpoint, *key.cluster));
-  const StatusOr<RpcMessage> reply = AskForMap(*transport_);
+  const StatusOr<RpcMessage> reply = AskForMap(*transport_, kConnectNanos);
   if (absl::IsUnavailable(reply.status())) {
     return absl::UnavailableError(
         absl::StrCat("no coordinator answers at ", Printable(endpoint),
@@ -83,6 +85,30 @@ Status RemoteVault::Connect(const std::string& endpoint, KeyFile key) {
   const VaultParams params{key.domain, map.chunk_size};
   vault_ = std::make_unique<Vault>(*transport_, std::move(key), params, SystemClock(), SecureRng());
   return absl::OkStatus();
+}
+
+Status RemoteVault::ConnectToDoor(const std::string& dir, KeyFile key) {
+  const DoorKeys keys = DoorKeysOf(key);
+  ASSIGN_OR_RETURN(const VaultFile file, ReadVaultFile(PosixFs(), dir));
+  ASSIGN_OR_RETURN(const std::string endpoint, DoorEndpoint(dir));
+  ASSIGN_OR_RETURN(transport_,
+                   ConnectTo(endpoint, {keys.outside.public_key, keys.outside.secret_key,
+                                        keys.inside.public_key}));
+  RETURN_IF_ERROR(AskForMap(*transport_, kDoorNanos).status());
+  for (uint32_t i = 0; i < file.nodes.size(); ++i) {
+    transport_->Route(NodeAddress(i), endpoint, keys.inside.public_key);
+    nodes_.push_back({i, NodePath(dir, file.nodes[i]), absl::OkStatus()});
+  }
+  replicas_ = file.replicas;
+  const VaultParams params{file.domain, file.chunk_size};
+  vault_ = std::make_unique<Vault>(*transport_, std::move(key), params, SystemClock(), SecureRng());
+  return absl::OkStatus();
+}
+
+std::unique_ptr<RemoteVault> RemoteVault::OpenDoor(const std::string& dir, KeyFile key) {
+  std::unique_ptr<RemoteVault> remote(new RemoteVault());
+  if (!remote->ConnectToDoor(dir, std::move(key)).ok()) return nullptr;
+  return remote;
 }
 
 std::unique_ptr<RemoteVault> RemoteVault::Open(const std::string& endpoint, KeyFile key,

@@ -1,4 +1,5 @@
-// A cluster, seen from a client: sockets to its coordinator and nodes.
+// A vault behind sockets: a cluster's coordinator and nodes, or what another command of this
+// machine works on.
 #pragma once
 
 #include <memory>
@@ -20,6 +21,9 @@ class RemoteVault : public OpenedVault {
   // `error` says why not when null is returned.
   static std::unique_ptr<RemoteVault> Open(const std::string& endpoint, KeyFile key,
                                            OpenError* error);
+  // Through the door of a vault in a directory that another command works on; null when nobody
+  // answers there.
+  static std::unique_ptr<RemoteVault> OpenDoor(const std::string& dir, KeyFile key);
   Vault& vault() override { return *vault_; }
   uint32_t replicas() const override { return replicas_; }
   uint32_t chunk_size() const override { return vault_->params().chunk_size; }
@@ -30,6 +34,7 @@ class RemoteVault : public OpenedVault {
  private:
   RemoteVault() = default;
   Status Connect(const std::string& endpoint, KeyFile key);
+  Status ConnectToDoor(const std::string& dir, KeyFile key);
 
   std::unique_ptr<ZmqTransport> transport_;
   std::unique_ptr<Vault> vault_;

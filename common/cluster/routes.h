@@ -8,6 +8,7 @@ namespace holdfast {
 
 inline void RouteNodes(Transport& transport, const ClusterMap& map) {
   for (const MapNode& node : map.nodes) {
+    if (node.endpoint.empty()) continue;  // A vault in a directory: whoever opened it knows.
     const bool there = node.state != NodeState::kRemoved;
     transport.Route(NodeAddress(node.number), there ? node.endpoint : "", node.public_key);
   }

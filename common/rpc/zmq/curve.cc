@@ -24,15 +24,20 @@ CurveKeyPair NewCurveKeyPair() {
   return keys;
 }
 
-Status CheckCurveKeyPair(const CurveKeyPair& keys) {
+CurveKeyPair CurveKeyPairOf(const std::array<uint8_t, 32>& secret_key) {
   char public_text[kZ85Size], secret_text[kZ85Size];
-  CurvePublicKey derived;
-  zmq_z85_encode(secret_text, keys.secret_key.data(), keys.secret_key.size());
-  const bool ok = zmq_curve_public(public_text, secret_text) == 0 &&
-                  zmq_z85_decode(derived.value.data(), public_text) != nullptr &&
-                  derived == keys.public_key;
+  CurveKeyPair keys{.secret_key = secret_key};
+  zmq_z85_encode(secret_text, secret_key.data(), secret_key.size());
+  if (zmq_curve_public(public_text, secret_text) != 0 ||
+      zmq_z85_decode(keys.public_key.value.data(), public_text) == nullptr) {
+    std::abort();  // As above.
+  }
   std::fill_n(secret_text, kZ85Size, '\0');
-  if (ok) return absl::OkStatus();
+  return keys;
+}
+
+Status CheckCurveKeyPair(const CurveKeyPair& keys) {
+  if (CurveKeyPairOf(keys.secret_key).public_key == keys.public_key) return absl::OkStatus();
   return absl::InvalidArgumentError("a CURVE public key that is not its secret key's");
 }
 

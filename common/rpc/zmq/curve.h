@@ -15,6 +15,8 @@ struct CurveKeyPair {
 };
 
 CurveKeyPair NewCurveKeyPair();
+// The pair of any 32 secret bytes.
+CurveKeyPair CurveKeyPairOf(const std::array<uint8_t, 32>& secret_key);
 // kInvalidArgument when the two do not belong together.
 Status CheckCurveKeyPair(const CurveKeyPair& keys);
 

@@ -1,5 +1,7 @@
 #include "common/rpc/zmq/zmq_transport.h"
 
+#include <sys/un.h>
+
 #include <algorithm>
 #include <charconv>
 #include <map>
@@ -60,7 +62,13 @@ Status CannotListen(const std::string& where, const zmq::error_t& error) {
 }  // namespace
 
 StatusOr<std::string> DataEndpoint(const std::string& control) {
-  if (control.starts_with(kIpc) && control.size() > kIpc.size()) return control + ".data";
+  if (control.starts_with(kIpc) && control.size() > kIpc.size()) {
+    const std::string data = control + ".data";
+    if (data.size() - kIpc.size() >= sizeof(sockaddr_un::sun_path)) {
+      return absl::InvalidArgumentError(Printable(control) + " is too long for a Unix socket");
+    }
+    return data;
+  }
   if (!control.starts_with(kTcp)) return NoEndpoint(control);
   ASSIGN_OR_RETURN(const TcpEndpoint tcp, ParseTcp(control));
   return tcp.text(tcp.port + 1);
