@@ -82,14 +82,14 @@ class ClusterTest(harness.HoldfastTest):
         status = cluster.run("status", "--json", expect=INTEGRITY).json[-1]
         self.assertEqual([True, False, True], [node["ok"] for node in status["nodes"]])
 
-    @unittest.skipUnless(FULL, "waits for two minutes")
+    @unittest.skipUnless(FULL, "waits for five minutes")
     def test_too_few_nodes_store_nothing(self):
         cluster = self.cluster()
         source = self.make_source(files=20, big=1)
         for node in cluster.daemons[:2]:
             node.kill()
         result = cluster.run("ingest", source, "--to", "c", "--quiet", expect={FAILED, SOME_FAILED},
-                             timeout=240)
+                             timeout=480)
         self.assertRegex(result.err, rb"node/[01]")
         for node in cluster.daemons[:2]:
             node.start()
