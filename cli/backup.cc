@@ -27,8 +27,9 @@ StatusOr<Written> WritePages(Transport& transport, File& file) {
   Written written;
   proto::BackupPageRequest request;
   do {
-    ASSIGN_OR_RETURN(const RpcMessage message, CallAndWait(transport, kCoordinatorAddress,
-                                                           MakeMessage(rpc::kBackupPage, request)));
+    ASSIGN_OR_RETURN(const RpcMessage message,
+                     CallAndWait(transport, kCoordinatorAddress,
+                                 MakeMessage(rpc::kBackupPage, request), kCheckNanos));
     ASSIGN_OR_RETURN(const auto reply, ParseHead<proto::BackupPageReply>(message));
     if (message.frames.size() != 1) return absl::UnavailableError("a page without its bytes");
     if (written.bytes == 0) {

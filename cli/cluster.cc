@@ -110,8 +110,9 @@ StatusOr<std::string> MakeNode(const Globals& globals, const ClusterJoinArgs& ar
   request.set_endpoint(args.endpoint.empty() ? args.listen : args.endpoint);
   request.set_weight(args.weight > 0 ? args.weight : DefaultWeight(dir));
   request.set_failure_domain(args.place + "/" + config.id.hex().substr(0, 8));
-  ASSIGN_OR_RETURN(const auto reply, Ask<proto::AddNodeReply>(*transport, kCoordinatorAddress,
-                                                              rpc::kAddNode, request));
+  ASSIGN_OR_RETURN(const auto reply,
+                   Ask<proto::AddNodeReply>(*transport, kCoordinatorAddress, rpc::kAddNode, request,
+                                            kChangeNanos));
   config.number = reply.number();
 
   NodeOptions options;
@@ -155,10 +156,11 @@ Status MakePrincipal(const Globals& globals, const NewPrincipalArgs& args) {
   request.mutable_principal()->set_key(ToString(keys.public_key.bytes()));
   request.mutable_principal()->set_roles(roles);
   request.mutable_principal()->set_name(args.name);
-  Status status =
-      Ask<proto::SetPrincipalReply>(*transport, kCoordinatorAddress, rpc::kSetPrincipal, request)
-          .status();
-  if (!status.ok()) PosixFs().Remove(args.out).IgnoreError();
+  Status status = Ask<proto::SetPrincipalReply>(*transport, kCoordinatorAddress, rpc::kSetPrincipal,
+                                                request, kChangeNanos)
+                      .status();
+  // Where no answer came, the principal may be there: then the file is needed.
+  if (!status.ok() && !absl::IsUnavailable(status)) PosixFs().Remove(args.out).IgnoreError();
   return status;
 }
 
@@ -186,7 +188,8 @@ Status Revoke(const Globals& globals, const std::string& who) {
                                       "\": give the key, as `key list` shows it");
   }
   request.mutable_principal()->set_revoked(true);
-  return Ask<proto::SetPrincipalReply>(*transport, kCoordinatorAddress, rpc::kSetPrincipal, request)
+  return Ask<proto::SetPrincipalReply>(*transport, kCoordinatorAddress, rpc::kSetPrincipal, request,
+                                       kChangeNanos)
       .status();
 }
 

@@ -56,13 +56,13 @@ void WarnOfNodes(OpenedVault& vault) {
   }
 }
 
-std::unique_ptr<OpenedVault> OpenDirectory(const std::string& dir, const KeyFile& key, bool reads,
+std::unique_ptr<OpenedVault> OpenDirectory(const std::string& dir, const KeyFile& key, bool brief,
                                            OpenError* error) {
-  std::unique_ptr<OpenedVault> vault = EmbeddedVault::Open(dir, key, error);
-  if (vault || !reads || error->exit_code != kExitBusy) return vault;
+  std::unique_ptr<OpenedVault> vault = EmbeddedVault::Open(dir, key, !brief, error);
+  if (vault || !brief || error->exit_code != kExitBusy) return vault;
   vault = RemoteVault::OpenDoor(dir, key);
-  // Nobody there: the other command is at its end, or only just begins.
-  return vault ? std::move(vault) : EmbeddedVault::Open(dir, key, error);
+  // Nobody there: the other command is at its end, or only just begins, or is brief too.
+  return vault ? std::move(vault) : EmbeddedVault::Open(dir, key, !brief, error);
 }
 
 }  // namespace
@@ -143,7 +143,7 @@ bool FindVault(const Globals& globals, int* exit_code) {
   return true;
 }
 
-std::unique_ptr<OpenedVault> OpenVault(const Globals& globals, int* exit_code, bool reads) {
+std::unique_ptr<OpenedVault> OpenVault(const Globals& globals, int* exit_code, bool brief) {
   if (!FindVault(globals, exit_code)) return nullptr;
   auto key = LoadKey(globals);
   if (!key.ok()) {
@@ -155,7 +155,7 @@ std::unique_ptr<OpenedVault> OpenVault(const Globals& globals, int* exit_code, b
   if (IsEndpoint(globals.vault)) {
     vault = RemoteVault::Open(globals.vault, *std::move(key), &error);
   } else {
-    vault = OpenDirectory(globals.vault, *key, reads, &error);
+    vault = OpenDirectory(globals.vault, *key, brief, &error);
   }
   if (!vault) {
     *exit_code = Fail(Message(error.status), error.exit_code);

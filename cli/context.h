@@ -37,9 +37,9 @@ bool FindVault(const Globals& globals, int* exit_code);
 bool IsEndpoint(const std::string& vault);
 
 // Opens the vault named by the globals; prints why not, sets *exit_code and returns null otherwise.
-// Warns on stderr of nodes that are away and of damage that recovery found. `reads`: what follows
-// only reads, and so may go through another command's process where one works on the vault.
-std::unique_ptr<OpenedVault> OpenVault(const Globals& globals, int* exit_code, bool reads = false);
+// Warns on stderr of nodes that are away and of damage that recovery found. `brief`: what follows
+// reads a little, and so may go through the process of another command that works on the vault.
+std::unique_ptr<OpenedVault> OpenVault(const Globals& globals, int* exit_code, bool brief = false);
 
 // "COLLECTION/NAME": the part before the first slash, and the rest.
 struct ObjectPath {

@@ -207,14 +207,13 @@ bool EmbeddedVault::OpenCatalogue(KeyFile key, OpenError* error) {
   if (!coordinator.ok()) return fail(coordinator.status());
   coordinator_ = *std::move(coordinator);
   transport_->Attach(kCoordinatorAddress, *coordinator_, *coordinator_loop_);
-  LetOthersRead(key);
   VaultParams params{file_.domain, file_.chunk_size};
   vault_ = std::make_unique<Vault>(*transport_, std::move(key), params, SystemClock(), SecureRng());
   return true;
 }
 
 void EmbeddedVault::LetOthersRead(const KeyFile& key) {
-  StatusOr<std::unique_ptr<ZmqTransport>> door = OpenDoor(dir_, key, door_access_);
+  StatusOr<std::unique_ptr<ZmqTransport>> door = OpenDoor(dir_, key);
   if (!door.ok()) return;
   door_ = *std::move(door);
   door_->Attach(kCoordinatorAddress, *coordinator_, *coordinator_loop_);
@@ -223,11 +222,12 @@ void EmbeddedVault::LetOthersRead(const KeyFile& key) {
   }
 }
 
-std::unique_ptr<EmbeddedVault> EmbeddedVault::Open(const std::string& dir, KeyFile key,
+std::unique_ptr<EmbeddedVault> EmbeddedVault::Open(const std::string& dir, KeyFile key, bool door,
                                                    OpenError* error) {
   std::unique_ptr<EmbeddedVault> vault(new EmbeddedVault());
   if (!vault->Begin(dir, key, error)) return nullptr;
-  if (!vault->OpenCatalogue(std::move(key), error)) return nullptr;
+  if (!vault->OpenCatalogue(key, error)) return nullptr;
+  if (door) vault->LetOthersRead(key);
   return vault;
 }
 

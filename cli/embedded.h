@@ -3,7 +3,7 @@
 //
 //   DIR/vault         what and where it is (common/format/vault_file.h)
 //   DIR/lock          held while a command works on the vault
-//   DIR/door          a socket, meanwhile: others read through that command (cli/door.h)
+//   DIR/door          a socket, meanwhile: others read through a longer command (cli/door.h)
 //   DIR/catalogue/    the coordinator's RocksDB, encrypted under the catalogue key
 //   DIR/node-0/       a node's superblock, segments and index; or a directory of each --node DISK
 #pragma once
@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "cli/opened_vault.h"
-#include "common/cluster/access.h"
 #include "common/crypto/key_file.h"
 #include "common/format/vault_file.h"
 #include "common/io/fs.h"
@@ -39,8 +38,10 @@ class EmbeddedVault : public OpenedVault {
   static Status Init(const InitOptions& options, const KeyFile& key);
   // Whether `dir` holds other parts of a vault than its vault file.
   static bool HasParts(const std::string& dir);
-  // Opens for one command. `error` says why not when null is returned.
-  static std::unique_ptr<EmbeddedVault> Open(const std::string& dir, KeyFile key, OpenError* error);
+  // Opens for one command. `error` says why not when null is returned. With `door`, others may read
+  // meanwhile.
+  static std::unique_ptr<EmbeddedVault> Open(const std::string& dir, KeyFile key, bool door,
+                                             OpenError* error);
   // Makes the catalogue anew from the nodes' commit records. An old one is kept beside it.
   struct Rebuilt;
   static StatusOr<Rebuilt> Rebuild(const std::string& dir, const KeyFile& key, bool accept_loss,
@@ -78,7 +79,6 @@ class EmbeddedVault : public OpenedVault {
   std::vector<NodeState> node_states_;
   std::unique_ptr<Kv> catalogue_;
   std::unique_ptr<Coordinator> coordinator_;
-  AccessTable door_access_;
   std::unique_ptr<ZmqTransport> door_;
   std::unique_ptr<Vault> vault_;
   bool closed_ = false;

@@ -186,7 +186,7 @@ bool ParseRange(const std::string& text, uint64_t* begin, uint64_t* end) {
 
 int RunLs(const Globals& globals, const LsArgs& args) {
   int exit_code = 0;
-  auto vault = OpenVault(globals, &exit_code, /*reads=*/true);
+  auto vault = OpenVault(globals, &exit_code, /*brief=*/true);
   if (!vault) return exit_code;
   return args.path.empty() ? ListCollections(*vault, globals, args)
                            : ListObjects(*vault, globals, args);
@@ -194,7 +194,7 @@ int RunLs(const Globals& globals, const LsArgs& args) {
 
 int RunStat(const Globals& globals, const StatArgs& args) {
   int exit_code = 0;
-  auto vault = OpenVault(globals, &exit_code, /*reads=*/true);
+  auto vault = OpenVault(globals, &exit_code, /*brief=*/true);
   if (!vault) return exit_code;
   auto object = OpenByPath(*vault, args.path);
   if (!object.ok()) return Fail(object.status());
@@ -216,7 +216,7 @@ int RunCat(const Globals& globals, const CatArgs& args) {
                 kExitUsage);
   }
   int exit_code = 0;
-  auto vault = OpenVault(globals, &exit_code, /*reads=*/true);
+  auto vault = OpenVault(globals, &exit_code, /*brief=*/true);
   if (!vault) return exit_code;
   auto object = OpenByPath(*vault, args.path);
   if (!object.ok()) return Fail(object.status());

@@ -17,7 +17,8 @@ Status SetState(Transport& transport, uint32_t node, Request::Action action) {
   Request request;
   request.set_node(node);
   request.set_action(action);
-  return Ask<proto::SetNodeStateReply>(transport, kCoordinatorAddress, rpc::kSetNodeState, request)
+  return Ask<proto::SetNodeStateReply>(transport, kCoordinatorAddress, rpc::kSetNodeState, request,
+                                       kChangeNanos)
       .status();
 }
 

@@ -149,7 +149,7 @@ void PrintVerifySummary(const VerifySummary& s, bool json) {
 
 int RunRestore(const Globals& globals, const RestoreArgs& args) {
   int exit_code = 0;
-  auto vault = OpenVault(globals, &exit_code, /*reads=*/true);
+  auto vault = OpenVault(globals, &exit_code);
   if (!vault) return exit_code;
   ObjectPath path = SplitPath(args.path);
   RestoreOptions options{path.collection, path.name, args.to, args.threads};

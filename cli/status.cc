@@ -214,7 +214,7 @@ void PrintStatus(OpenedVault& vault, const proto::VaultStatusReply& status,
 
 int RunStatus(const Globals& globals) {
   int exit_code = 0;
-  auto vault = OpenVault(globals, &exit_code, /*reads=*/true);
+  auto vault = OpenVault(globals, &exit_code, /*brief=*/true);
   if (!vault) return exit_code;
   auto status = Ask<proto::VaultStatusReply>(vault->vault().transport(), kCoordinatorAddress,
                                              rpc::kVaultStatus, proto::VaultStatusRequest());

@@ -19,9 +19,12 @@ constexpr size_t kWindowsAhead = 3;          // … and how many such windows ar
 std::optional<Buffer> TryReplicas(Vault& vault, const ClusterMap& map, const ChunkRef& ref,
                                   const SealedChunkInfo& info, std::string& wrong,
                                   bool& unreachable) {
-  for (uint32_t node : ActingSet(map, ref.id)) {
-    const GetAnswer answer = GetFromNode(vault.transport(), node, ref.id);
+  const std::vector<uint32_t> nodes = vault.ReadOrder(map, ref.id);
+  for (uint32_t node : nodes) {
+    const GetAnswer answer = GetFromNode(vault.transport(), node, ref.id,
+                                         node == nodes.back() ? kRequestNanos : kHedgeNanos);
     Status status = answer.status;
+    if (absl::IsUnavailable(status)) vault.NoteUnavailable(node);
     if (status.ok()) {
       Buffer plaintext(info.length);
       status = OpenAndCheck(vault.domain_keys(), ref, info, answer.stored.view, plaintext);
@@ -85,14 +88,14 @@ class RangeReader {
       past_end_ = chunk.offset >= end_;
       if (past_end_) break;
       if (chunk.offset + chunk.info.length <= begin_) continue;
-      const std::vector<uint32_t>& nodes = ActingSet(*map, chunk.ref.id);
+      const std::vector<uint32_t> nodes = vault_.ReadOrder(*map, chunk.ref.id);
       if (nodes.empty())
         return absl::UnavailableError("the cluster map names no node to read from");
       window->gets.Add(nodes.front(), chunk.ref.id, chunk.ref.stored_length);
       bytes += chunk.info.length;
       window->chunks.push_back(chunk);
     }
-    window->gets.Send();
+    window->gets.Send(map->replicas > 1 ? kHedgeNanos : kRequestNanos);
     windows_.push_back(std::move(window));
     return absl::OkStatus();
   }
@@ -123,6 +126,7 @@ class RangeReader {
         OpenAndCheck(vault_.domain_keys(), chunk.ref, chunk.info, stored.view, out).ok()) {
       return absl::OkStatus();
     }
+    if (absl::IsUnavailable(answer.status)) vault_.NoteUnavailable(answer.node);
     ASSIGN_OR_RETURN(const Buffer read, ReadChunk(vault_, chunk.ref, chunk.info));
     std::copy(read.begin(), read.end(), out.begin());
     return absl::OkStatus();

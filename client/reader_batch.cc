@@ -79,12 +79,9 @@ Status ReadBatch::PlanSlots(Slice& slice) {
 
 Status ReadBatch::Ask(const PlacedChunk& chunk) {
   ASSIGN_OR_RETURN(auto map, vault_.CachedMap());
-  const std::vector<uint32_t>& nodes = ActingSet(*map, chunk.ref.id);
+  const std::vector<uint32_t> nodes = vault_.ReadOrder(*map, chunk.ref.id);
   const bool all = options_.all_replicas && nodes.size() > 1 && !checked_.Contains(chunk.ref.id);
-  if (!all && !nodes.empty()) {
-    auto there = std::ranges::find_if(nodes, [&](uint32_t n) { return !vault_.WasUnavailable(n); });
-    gets_.Add(there != nodes.end() ? *there : nodes[0], chunk.ref.id, chunk.ref.stored_length);
-  }
+  if (!all && !nodes.empty()) gets_.Add(nodes[0], chunk.ref.id, chunk.ref.stored_length);
   for (size_t i = 0; i < nodes.size() && all; ++i) {
     gets_.Add(nodes[i], chunk.ref.id, chunk.ref.stored_length);
   }

@@ -39,10 +39,6 @@ struct ReadStream {
 
 class ReadBatch {
  public:
-  // A node that has not answered for so long is passed over where another holds the same. Many
-  // threads' batches on a slow network take seconds when nothing is wrong.
-  static constexpr int64_t kHedgeNanos = 10 * kSecond;
-
   ReadBatch(Vault& vault, const BulkOptions& options, size_t slice_bytes, CheckedRecords& checked)
       : vault_(vault),
         options_(options),

@@ -126,10 +126,11 @@ void NodeGets::TakeReply(const Request& request, StatusOr<RpcMessage> reply) {
   }
 }
 
-GetAnswer GetFromNode(Transport& transport, uint32_t node, const RecordId& id) {
+GetAnswer GetFromNode(Transport& transport, uint32_t node, const RecordId& id,
+                      int64_t timeout_nanos) {
   NodeGets gets(transport);
   gets.Add(node, id, 0);
-  gets.Send();
+  gets.Send(timeout_nanos);
   gets.Wait();
   return std::move(gets[0]);
 }

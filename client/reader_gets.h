@@ -10,6 +10,10 @@
 
 namespace holdfast {
 
+// A node that has not answered for so long is passed over where another holds the same. Many
+// threads' batches on a slow network take seconds when nothing is wrong.
+constexpr int64_t kHedgeNanos = 20 * kSecond;
+
 // What one node answered about one record.
 struct GetAnswer {
   uint32_t node = 0;
@@ -52,6 +56,7 @@ class NodeGets {
 };
 
 // One record from one node, waited for.
-GetAnswer GetFromNode(Transport& transport, uint32_t node, const RecordId& id);
+GetAnswer GetFromNode(Transport& transport, uint32_t node, const RecordId& id,
+                      int64_t timeout_nanos);
 
 }  // namespace holdfast

@@ -146,6 +146,12 @@ bool Vault::WasUnavailable(uint32_t node) {
          clock_.MonotonicNanos() - it->second < kUnavailableNanos;
 }
 
+std::vector<uint32_t> Vault::ReadOrder(const ClusterMap& map, const RecordId& id) {
+  std::vector<uint32_t> nodes = ActingSet(map, id);
+  std::ranges::stable_partition(nodes, [&](uint32_t node) { return !WasUnavailable(node); });
+  return nodes;
+}
+
 StatusOr<std::vector<proto::CollectionEntry>> Vault::ListCollections() {
   ASSIGN_OR_RETURN(RpcMessage reply,
                    Ask(MakeMessage(rpc::kListCollections, proto::ListCollectionsRequest())));
@@ -295,22 +301,30 @@ StatusOr<ManifestPart> Vault::Part(const OpenedObject& object, uint32_t index) {
   return Annotate(status, absl::StrCat("manifest part ", index));
 }
 
-StatusOr<ManifestPart> Vault::FetchPart(const OpenedObject& object, uint32_t index) {
-  const ClearManifest& manifest = object.info.manifest;
+StatusOr<Vault::SignedPart> Vault::GetSignedPart(const ClearManifest& manifest, uint32_t index) {
   proto::GetPartRequest request;
   request.set_version(ToString(manifest.version.bytes()));
   request.set_index(index);
   ASSIGN_OR_RETURN(RpcMessage reply, Ask(MakeMessage(rpc::kGetPart, request)));
-  if (reply.frames.size() != 2) return absl::InternalError("the reply lacks its payload");
-  const Bytes clear = reply.frames[0].view, sealed = reply.frames[1].view;
-  if (Sha256({clear, sealed}) != manifest.parts[index].digest) {
+  Hash256 record;
+  if (reply.frames.size() != 3 || reply.frames[2].view.size() != record.size()) {
+    return absl::InternalError("the reply lacks its payload");
+  }
+  if (Sha256({reply.frames[0].view, reply.frames[1].view}) != manifest.parts[index].digest) {
     return absl::DataLossError("it is not what was signed");
   }
+  std::ranges::copy(reply.frames[2].view, record.begin());
+  return SignedPart{std::move(reply.frames[0]), std::move(reply.frames[1]), record};
+}
+
+StatusOr<ManifestPart> Vault::FetchPart(const OpenedObject& object, uint32_t index) {
+  const ClearManifest& manifest = object.info.manifest;
+  ASSIGN_OR_RETURN(const SignedPart got, GetSignedPart(manifest, index));
   ManifestPart part;
-  ASSIGN_OR_RETURN(part.chunks, DecodePartClear(clear));
+  ASSIGN_OR_RETURN(part.chunks, DecodePartClear(got.clear.view));
   const auto count = static_cast<uint32_t>(manifest.parts.size());
   ASSIGN_OR_RETURN(part.sealed_chunks, OpenPart(object.object_key, params_.domain, manifest.version,
-                                                index, count, sealed));
+                                                index, count, got.sealed.view));
   const uint64_t expected =
       std::min<uint64_t>(kChunksPerPart, manifest.chunk_count - uint64_t{index} * kChunksPerPart);
   if (part.chunks.size() != expected || part.sealed_chunks.size() != expected ||

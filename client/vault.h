@@ -50,6 +50,8 @@ class Vault {
   // Nodes that have not answered lately: reads ask others first.
   void NoteUnavailable(uint32_t node);
   bool WasUnavailable(uint32_t node);
+  // The record's nodes, those that have not answered lately at the end.
+  std::vector<uint32_t> ReadOrder(const ClusterMap& map, const RecordId& id);
   Clock& clock() { return clock_; }
   Rng& rng() { return rng_; }
 
@@ -85,6 +87,13 @@ class Vault {
   // One part of an object whose manifest has parts, checked against the signed manifest. Messages
   // leave out which object it is.
   StatusOr<ManifestPart> Part(const OpenedObject& object, uint32_t index);
+  // A part as the coordinator read it, its two lists found to be what the manifest names; and the
+  // SHA-256 of its record, of which every replica is a copy.
+  struct SignedPart {
+    SharedBytes clear, sealed;
+    Hash256 record{};
+  };
+  StatusOr<SignedPart> GetSignedPart(const ClearManifest& manifest, uint32_t index);
 
  private:
   struct Caches;

@@ -75,6 +75,7 @@ class VerifyJob : public ReadJob {
   void CheckLogDamage(const RecordId& id);
   Status CheckParts();
   Status CheckPart(const GetAnswer& answer, uint32_t index);
+  Status CheckPartOfCluster(const GetAnswer& answer, uint32_t index);
 
   Verifying& verifying_;
   Vault::OpenedObject object_;

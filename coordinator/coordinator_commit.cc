@@ -12,6 +12,8 @@ namespace holdfast {
 namespace {
 
 constexpr int64_t kNodeTimeoutNanos = 30LL * 1'000'000'000;
+// A part is asked of one node after another within the time that a request has.
+constexpr int64_t kPartNanos = 8 * kSecond;
 constexpr int64_t kLeaseCheckNanos = 60LL * 1'000'000'000;
 
 // As KeyFile::writer.
@@ -205,12 +207,18 @@ void Coordinator::Impl::GetPart(const RpcMessage& message, const ReplyFn& reply)
   const VersionId version = VersionId::FromBytes(AsBytes(request->version()));
   std::string what =
       absl::StrCat("manifest part ", request->index(), " of version ", version.hex());
-  holdfast::GetPart(nodes_, options_.keys, PartId(version, request->index()), what, std::nullopt,
-                    kNodeTimeoutNanos, [reply](StatusOr<PartRecord> part) {
+  const RecordId id = PartId(version, request->index());
+  // Its third frame is the SHA-256 of the record, which is the same on all nodes: a client of a
+  // cluster cannot open it, and can still check every replica.
+  holdfast::GetPart(nodes_, options_.keys, id, what, std::nullopt, kPartNanos,
+                    [this, id, reply](StatusOr<PartRecord> part) {
                       if (!part.ok()) return reply(part.status());
                       RpcMessage m = MakeMessage(rpc::kGetPart, proto::GetPartReply());
+                      const Hash256 record =
+                          Sha256({MakePartRecord(options_.keys, id, part->clear, part->sealed)});
                       m.frames.push_back(SharedBytes::Own(std::move(part->clear)));
                       m.frames.push_back(SharedBytes::Own(std::move(part->sealed)));
+                      m.frames.push_back(SharedBytes::Own(Buffer(record.begin(), record.end())));
                       reply(std::move(m));
                     });
 }

@@ -133,7 +133,7 @@ class ConfidentialityTest : public ::testing::Test {
 
   static std::unique_ptr<EmbeddedVault> Open(const KeyFile& key) {
     cli::OpenError error;
-    std::unique_ptr<EmbeddedVault> vault = EmbeddedVault::Open(vault_dir_, key, &error);
+    std::unique_ptr<EmbeddedVault> vault = EmbeddedVault::Open(vault_dir_, key, false, &error);
     EXPECT_NE(vault, nullptr) << error.status;
     return vault;
   }

@@ -133,7 +133,7 @@ StatusOr<RpcMessage> FakeCoordinator::Answer(const RpcMessage& request) {
       if (found == parts.end()) return absl::NotFoundError("none");
       RpcMessage answer = MakeMessage(request.method, proto::GetPartReply());
       answer.frames = {SharedBytes::Own(found->second.clear),
-                       SharedBytes::Own(found->second.sealed)};
+                       SharedBytes::Own(found->second.sealed), SharedBytes::Own(Buffer(32))};
       return answer;
     }
     default:

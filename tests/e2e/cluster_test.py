@@ -71,6 +71,25 @@ class ClusterTest(harness.HoldfastTest):
         self.assertEqual({"unchanged"},
                          {o["state"] for o in cluster.ingest(source).json_of("object")})
 
+    def test_a_long_object(self):
+        """Its list of chunks lies on the nodes, under a key that clients of a cluster have not."""
+        cluster = self.cluster()
+        long = self.path("long")
+        with open(long, "wb") as file:
+            file.seek(2_300 * MIB)
+            file.write(b"the end" * 1000)
+        cluster.ingest(long)
+        time.sleep(3)  # Until what it put last is in the digests that `status` goes by.
+        cluster.wait_until_well()
+        cluster.verify()
+        parts = cluster.records(harness.KIND_PART)
+        self.assertEqual(2 * 3, len(parts))
+        harness.flip(parts[0].path, parts[0].payload_offset + parts[0].length // 2)
+        result = cluster.verify(expect=INTEGRITY)
+        self.assertEqual([("long", False)],
+                         [(d["name"], d["lost"]) for d in result.json_of("damage")])
+        self.assertEqual(b"the end" * 1000, cluster.cat("long", "--range", f"{2_300 * MIB}-"))
+
     def test_a_node_dies_during_ingest(self):
         cluster = self.cluster()
         source = self.make_source(files=3000, big=10)

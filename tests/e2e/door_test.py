@@ -44,20 +44,23 @@ class DoorTest(HoldfastTest):
                     found.add(os.readlink(os.path.join(base, fd)))
         return found
 
-    def finish(self, sig=signal.SIGINT):
+    def finish(self, sig=signal.SIGTERM):
         if self.holder.poll() is None:
             self.holder.send_signal(sig)
         self.holder.wait(timeout=60)
 
-    def read_everything(self, vault, out):
+    def read_a_little(self, vault):
         self.assertEqual(len(self.names), len(vault.ls()))
         vault.run("status")
         name = "source/large0.mp4"
         with open(os.path.join(self.source, "large0.mp4"), "rb") as file:
             self.assertEqual(file.read(), vault.cat(name))
         vault.run("stat", "c/" + name)
-        vault.restore(self.path(out))
-        self.assert_same_tree(self.source, self.path(out, "source"))
+        for name in vault.ls()[-5:]:
+            path = os.path.join(os.fsencode(self.path()), name)
+            if os.path.isfile(path):
+                with open(path, "rb") as file:
+                    self.assertEqual(file.read(), vault.cat(os.fsdecode(name)))
 
     def test_reading_while_an_ingest_works(self):
         for kind, nodes in (("one", ()), ("two", ("disk-a", "disk-b"))):
@@ -65,10 +68,11 @@ class DoorTest(HoldfastTest):
                 vault = self.vault(kind, nodes=nodes)
                 vault.ingest(self.source)
                 self.hold(vault)
-                self.read_everything(vault, "out-" + kind)
+                self.read_a_little(vault)
                 self.assertIsNone(self.holder.poll(), "the ingest was over too soon")
-                # What writes, or checks all, is for one at a time.
-                for verb in (["ingest", self.source, "--to", "d"], ["verify"], ["fsck"]):
+                # What writes, or reads all, is for one at a time.
+                for verb in (["ingest", self.source, "--to", "d"], ["verify"], ["fsck"],
+                             ["restore", "c", "--to", self.path("out")]):
                     result = vault.run(*verb, expect=BUSY)
                     self.assert_one_error_line(result)
                 vault.run("ls", "nowhere", expect=NOT_FOUND)
@@ -90,7 +94,7 @@ class DoorTest(HoldfastTest):
         self.holder.send_signal(signal.SIGSTOP)
         self.assert_one_error_line(vault.run("ls", "c", expect=BUSY, timeout=30))
         self.holder.send_signal(signal.SIGCONT)
-        self.read_everything(vault, "out")
+        self.read_a_little(vault)
 
     def test_a_killed_command_leaves_no_closed_door(self):
         vault = self.vault()
@@ -98,9 +102,9 @@ class DoorTest(HoldfastTest):
         self.hold(vault)
         self.finish(signal.SIGKILL)
         self.assertTrue(os.path.exists(os.path.join(vault.dir, "door")))
-        self.read_everything(vault, "alone")
+        self.read_a_little(vault)
         self.hold(vault)
-        self.read_everything(vault, "beside")
+        self.read_a_little(vault)
 
     def test_where_no_socket_can_be(self):
         """Its path is longer than a socket's may be: the vault is for one at a time."""

@@ -55,6 +55,7 @@ class StrangersTest(harness.HoldfastTest):
         self.source = self.path("source")
         harness.make_media_tree(self.source, harness.SEED, files=60, mean=60_000)
         self.cluster.ingest(self.source)
+        self.rounds = 0
         self.ports = [port for daemon in [self.cluster.coordinator, *self.cluster.daemons]
                       for port in self.ports_of(daemon)]
 
@@ -85,7 +86,8 @@ class StrangersTest(harness.HoldfastTest):
     def serves(self, seconds=30):
         result = self.cluster.run("ls", "c")
         self.assertLess(result.seconds, seconds, str(result))
-        to = self.new_dir("out")
+        self.rounds += 1
+        to = self.new_dir(f"out{self.rounds}")
         result = self.cluster.restore(os.path.join(to, "c"), timeout=120)
         subprocess.run(["diff", "-r", self.source, os.path.join(to, "c", "source")], check=True)
         harness.remove_tree(to)
@@ -143,12 +145,15 @@ class StrangersTest(harness.HoldfastTest):
         rng = random.Random(harness.SEED)
         print("seed", harness.SEED)
         stop = threading.Event()
-        served = []
+        served, failed = [], []
 
         def serve():
-            while not stop.is_set():
-                self.serves()
-                served.append(time.monotonic())
+            try:
+                while not stop.is_set():
+                    self.serves()
+                    served.append(time.monotonic())
+            except BaseException as error:  # Told by the test's own thread.
+                failed.append(error)
 
         server = threading.Thread(target=serve)
         server.start()
@@ -175,6 +180,8 @@ class StrangersTest(harness.HoldfastTest):
         finally:
             stop.set()
             server.join()
+        if failed:
+            raise failed[0]
         self.assertGreater(len(served), 0)
         self.still_well()
 

@@ -187,11 +187,13 @@ class ZmqTransport::Impl {
 ZmqTransport::ZmqTransport(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ZmqTransport::~ZmqTransport() = default;
 
-StatusOr<std::unique_ptr<ZmqTransport>> ZmqTransport::Open(const ZmqOptions& options) {
+StatusOr<std::unique_ptr<ZmqTransport>> ZmqTransport::Open(const ZmqOptions& options) try {
   RETURN_IF_ERROR(CheckCurveKeyPair(options.keys));
   auto impl = std::make_unique<Impl>(options);
   RETURN_IF_ERROR(impl->Listen());
   return std::unique_ptr<ZmqTransport>(new ZmqTransport(std::move(impl)));
+} catch (const zmq::error_t& error) {
+  return absl::UnavailableError(absl::StrCat("cannot open sockets: ", error.what()));
 }
 
 const std::string& ZmqTransport::endpoint() const { return impl_->endpoint(); }
