@@ -66,8 +66,8 @@ struct SimNetworkOptions {
 };
 std::unique_ptr<Transport> NewSimTransport(SimLoop& loop, Rng& rng, SimNetworkOptions options);
 
-// How long a request may take; but for one that changes the cluster, which itself waits for nodes, and
-// for the checks that read a whole log or catalogue.
+// How long a request may take; but for one that changes the cluster, which itself waits for nodes,
+// and for the checks that read a whole log or catalogue.
 constexpr int64_t kRequestNanos = 30 * kSecond;
 constexpr int64_t kChangeNanos = 90 * kSecond;
 constexpr int64_t kCheckNanos = 600 * kSecond;
