@@ -92,7 +92,8 @@ StatusOr<RebuildReport> TestVault::Rebuild(Bytes backup) {
 }
 
 StatusOr<RpcMessage> TestVault::Send(RpcMessage message) {
-  return CallAndWait(*transport_, kCoordinatorAddress, std::move(message));
+  // Longer than a commit waits for nodes.
+  return CallAndWait(*transport_, kCoordinatorAddress, std::move(message), kChangeNanos);
 }
 
 TestVault::Slot TestVault::SendLater(RpcMessage message) {

@@ -30,6 +30,7 @@ class InsidersTest(harness.HoldfastTest):
         self.keys = public, secret
         # (control port, server's key) of each.
         self.doors = [(int(self.cluster.dir.rsplit(":", 1)[1]), coordinator)]
+        self.cluster.wait_until_well()  # The new principal is on all nodes.
         for node in self.cluster.run("status", "--json").json[-1]["nodes"]:
             home = os.path.join(self.cluster.base, f"node-{node['node']}")
             self.doors.append((int(node["path"].rsplit(":", 1)[1]),
