@@ -17,16 +17,14 @@ import time
 
 import harness
 from cluster import Cluster
+from curve import COMMAND, GREETING, LONG, MORE
 from harness import FULL, MIB
 
 HALF_OPEN = 10_000 if FULL else 2_000
 NOISE_ROUNDS = 2_000 if FULL else 150
 HANDSHAKE_SECONDS = 5  # After so long a connection that has not proved itself is closed.
 
-# ZMTP 3.1 (rfc.zeromq.org/spec/37): what either side says first.
-GREETING = (b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"CURVE".ljust(20, b"\0") + b"\0"
-            + bytes(31))
-SHORT, LONG, COMMAND, MORE = 0x00, 0x02, 0x04, 0x01
+SHORT = 0x00  # A frame of a message (ZMTP 3.1, rfc.zeromq.org/spec/37).
 
 
 def frame(flags, body, announced=None):
