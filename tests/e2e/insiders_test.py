@@ -97,7 +97,9 @@ class InsidersTest(harness.HoldfastTest):
         port, server = self.doors[2]
         limit = self.virtual_bytes(node) + 512 * MIB
         node.kill()
-        node.enter = ["prlimit", f"--as={limit}"]
+        # The limit is of address space: what is freed has to leave it, for all threads' sake.
+        node.enter = ["env", "MALLOC_CONF=retain:false,dirty_decay_ms:0,muzzy_decay_ms:0",
+                      "prlimit", f"--as={limit}"]
         node.start()
         self.cluster.wait_until_well()
         part = bytes(8 * MIB)
