@@ -44,8 +44,9 @@ StatusOr<std::unique_ptr<ZmqTransport>> OpenDoor(const std::string& dir, const K
   options.admit = [who = keys.outside.public_key](const CurvePublicKey& caller) {
     return caller == who;
   };
-  options.authorise = [](const CurvePublicKey&, const std::string&, uint16_t method) -> Status {
-    if (std::ranges::find(kMethods, method) != std::end(kMethods)) return absl::OkStatus();
+  options.authorise = [](const CurvePublicKey&, const std::string&,
+                         uint16_t method) -> StatusOr<uint32_t> {
+    if (std::ranges::find(kMethods, method) != std::end(kMethods)) return 0;
     return absl::PermissionDeniedError("another command works on the vault");
   };
   RaiseOpenFileLimit();  // Every caller takes a few.

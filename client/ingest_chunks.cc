@@ -33,6 +33,10 @@ void TakeAnswer(PendingChunk::Replica& replica, const proto::RecordAnswer& answe
       replica.state = State::kPresent;
       replica.stored_length = answer.stored_length();
       replica.checksum = Checksum::FromBytes(AsBytes(answer.checksum()));
+      replica.differs = answer.differs();
+      return;
+    case proto::PROVE:
+      replica.state = State::kToProve;
       return;
     case proto::MISSING:
       replica.state = State::kMissing;
@@ -199,10 +203,10 @@ ChunkStore::Verdict ChunkStore::Judge(const PendingChunk& chunk) const {
   Nodes agreeing;
   bool missing = false;
   for (const PendingChunk::Replica& r : chunk.replicas) {
-    if (r.state == State::kMissing || r.state == State::kBad) missing = true;
+    missing |= r.wanted();
     if (r.state != State::kPresent) continue;
     if (first == nullptr) first = &r;
-    if (r.checksum != first->checksum || r.stored_length != first->stored_length) {
+    if (r.differs || r.checksum != first->checksum || r.stored_length != first->stored_length) {
       return Verdict::kDisputed;
     }
     agreeing.push_back(r.node);
@@ -321,7 +325,7 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
   }
   chunk.is_new = true;
   for (const PendingChunk::Replica& r : chunk.replicas) {
-    if (r.state == State::kPresent) chunk.is_new = false;
+    if (r.state == State::kPresent || r.state == State::kToProve) chunk.is_new = false;
   }
   if (!enough) {
     MonitorLock lock(*ctx_.monitor);
@@ -338,11 +342,11 @@ uint64_t ChunkStore::CostOf(const PendingChunk& chunk) const {
 ChunkStore::Nodes ChunkStore::AddToBatches(PendingChunk& chunk, std::vector<PutBatch>& batches) {
   Nodes full;
   for (const PendingChunk::Replica& r : chunk.replicas) {
-    chunk.outstanding += r.state == State::kMissing || r.state == State::kBad;
+    chunk.outstanding += r.wanted();
     if (r.node >= batches.size()) batches.resize(r.node + 1);
   }
   for (PendingChunk::Replica& r : chunk.replicas) {
-    if (r.state != State::kMissing && r.state != State::kBad) continue;
+    if (!r.wanted()) continue;
     PutBatch& batch = batches[r.node];
     if (batch.chunks.empty()) batch.head = NewPutRequest();
     AddPutEntry(batch.head, chunk.identity.id, chunk.sealed.checksum, r.state == State::kBad);

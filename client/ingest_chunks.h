@@ -5,7 +5,8 @@
 // else who meets it meanwhile waits for that. It is acknowledged when a quorum of its nodes
 // (HasQuorum) holds it with the same length and checksum, and no node that answered holds another.
 // With too few nodes it is kept, sealed, and sent again every second, as long as
-// IngestOptions::wait_nanos allow.
+// IngestOptions::wait_nanos allow. What another principal stored is put too, for the node to
+// compare (PROVE).
 #pragma once
 
 #include <deque>
@@ -25,12 +26,17 @@ struct PendingChunk {
     IngestObject* object;
     uint32_t index;  // In object->clear.chunks.
   };
-  enum class State : uint8_t { kAsked, kPresent, kMissing, kBad, kFailed };
+  enum class State : uint8_t { kAsked, kPresent, kMissing, kToProve, kBad, kFailed };
   struct Replica {
     uint32_t node;
     State state = State::kAsked;
     uint32_t stored_length = 0;
     Checksum checksum;
+    bool differs = false;  // From what was put to prove it.
+    // To be put there.
+    bool wanted() const {
+      return state == State::kMissing || state == State::kToProve || state == State::kBad;
+    }
   };
 
   ChunkIdentity identity;
@@ -126,7 +132,6 @@ class ChunkStore {
   // client/ingest_resolve.cc
   Status Resolve(PendingChunk& chunk, Sealer& sealer);
   std::vector<Variant> FetchVariants(PendingChunk& chunk);
-  void Quarantine(const PendingChunk& chunk, const Variant& variant);
   Status Replace(PendingChunk& chunk, const Variant& winner);
   Status PutReplacement(const RecordId& id, uint32_t node, const SealedChunk& sealed);
 

@@ -1,7 +1,7 @@
 // Replicas that differ. Two writers with different encoders may have raced, a node may hold bytes
 // that do not open, or a put may have met another record under its id. Who knows h can tell:
-// variants that do not open are quarantined, and of those that do the one with the lowest checksum
-// replaces the others, so that replicas are byte-identical again (DESIGN 5).
+// of the variants that open the one with the lowest checksum replaces the others, so that replicas
+// are byte-identical again (DESIGN 5).
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -15,7 +15,7 @@ using State = PendingChunk::State;
 
 // One node's bytes.
 struct ChunkStore::Variant {
-  uint32_t node = 0;
+  size_t replica = 0;  // Of the chunk.
   SealedChunk sealed;
 };
 
@@ -42,7 +42,7 @@ Status ChunkStore::Resolve(PendingChunk& chunk, Sealer& sealer) {
   std::optional<Variant> winner;
   for (Variant& variant : FetchVariants(chunk)) {
     if (!sealer.Check(chunk.identity, variant.sealed.frame.view).ok()) {
-      Quarantine(chunk, variant);
+      chunk.replicas[variant.replica].state = State::kBad;
     } else if (!winner || variant.sealed.checksum < winner->sealed.checksum) {
       winner = std::move(variant);
     }
@@ -68,21 +68,13 @@ std::vector<ChunkStore::Variant> ChunkStore::FetchVariants(PendingChunk& chunk) 
     } else if (head->answers_size() == 1 && head->answers(0).status() == proto::PRESENT &&
                reply->frames.size() == 1) {
       replica.checksum = ChecksumOf(reply->frames[0].view);
-      variants.push_back({replica.node, {std::move(reply->frames[0]), replica.checksum}});
+      variants.push_back({static_cast<size_t>(&replica - chunk.replicas.data()),
+                          {std::move(reply->frames[0]), replica.checksum}});
     } else {
       replica.state = State::kBad;
     }
   }
   return variants;
-}
-
-void ChunkStore::Quarantine(const PendingChunk& chunk, const Variant& variant) {
-  proto::NodeQuarantineRequest request;
-  request.set_id(std::string(AsView(chunk.identity.id.bytes())));
-  request.set_checksum(std::string(AsView(variant.sealed.checksum.bytes())));
-  // When it cannot be set aside, replacing it does as well.
-  ctx_.CallAndWait(NodeAddress(variant.node), MakeMessage(rpc::kNodeQuarantine, request))
-      .IgnoreError();
 }
 
 Status ChunkStore::Replace(PendingChunk& chunk, const Variant& winner) {

@@ -13,6 +13,7 @@ namespace holdfast {
 namespace {
 
 constexpr uint64_t kWindowBytes = 8u << 20;  // Of plaintext fetched together …
+constexpr size_t kVariants = 64;             // Of one chunk that are tried.
 constexpr size_t kWindowsAhead = 3;          // … and how many such windows are under way.
 
 // One pass over the replicas of the map; what was wrong is added to `wrong`.
@@ -20,7 +21,9 @@ std::optional<Buffer> TryReplicas(Vault& vault, const ClusterMap& map, const Chu
                                   const SealedChunkInfo& info, std::string& wrong,
                                   bool& unreachable) {
   const std::vector<uint32_t> nodes = vault.ReadOrder(map, ref.id);
-  for (uint32_t node : nodes) {
+  size_t again = 0;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const uint32_t node = nodes[i];
     const GetAnswer answer = GetFromNode(vault.transport(), node, ref.id,
                                          node == nodes.back() ? kRequestNanos : kHedgeNanos);
     Status status = answer.status;
@@ -29,8 +32,10 @@ std::optional<Buffer> TryReplicas(Vault& vault, const ClusterMap& map, const Chu
       Buffer plaintext(info.length);
       status = OpenAndCheck(vault.domain_keys(), ref, info, answer.stored.view, plaintext);
       if (status.ok()) return plaintext;
-      if (absl::IsDataLoss(status)) {
-        QuarantineRecord(vault.transport(), node, ref.id, answer.checksum);
+      if (absl::IsDataLoss(status) &&
+          QuarantineRecord(vault.transport(), node, ref.id, answer.checksum) &&
+          again++ < kVariants) {
+        --i;  // Something else is in its place.
       }
     }
     unreachable |= !absl::IsDataLoss(status);

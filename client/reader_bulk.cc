@@ -15,6 +15,11 @@ constexpr uint64_t kBatchBytes = 16u << 20;  // Of plaintext.
 constexpr size_t kBatchSlices = 512;
 constexpr size_t kQueuedJobs = 1024;
 
+size_t ThreadCount(int wanted) {
+  if (wanted == 0) return std::max(1u, std::thread::hardware_concurrency());
+  return static_cast<size_t>(std::max(0, wanted));
+}
+
 }  // namespace
 
 class BulkReader::Impl {
@@ -23,17 +28,16 @@ class BulkReader::Impl {
       : vault_(vault),
         engine_(engine),
         options_(options),
-        slice_bytes_(vault.engine_options().cut.max_size()) {
-    const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    const int threads = options.threads == 0 ? std::max(1, cores) : std::max(0, options.threads);
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+        slice_bytes_(vault.engine_options().cut.max_size()),
+        thread_count_(ThreadCount(options.threads)) {
+    for (size_t i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { Work(); });
   }
 
   void Push(std::unique_ptr<ReadJob> job) {
     std::unique_lock lock(mutex_);
     queue_.push_back(std::move(job));
     work_.notify_one();
-    if (!threads_.empty()) {
+    if (thread_count_ > 0) {
       room_.wait(lock, [&] { return queue_.size() < kQueuedJobs; });
       return;
     }
@@ -47,7 +51,7 @@ class BulkReader::Impl {
       closed_ = true;
       work_.notify_all();
     }
-    if (threads_.empty()) WorkHere();
+    if (thread_count_ == 0) WorkHere();
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
   }
@@ -116,7 +120,7 @@ class BulkReader::Impl {
   // many enough for the lanes, and at the end every thread has some.
   bool Take(bool wait, size_t continued, Next& next) {
     std::unique_lock lock(mutex_);
-    const size_t batches = 2 * std::max<size_t>(1, threads_.size());
+    const size_t batches = 2 * std::max<size_t>(1, thread_count_);
     for (;;) {
       const size_t share = (open_.size() + continued + batches - 1) / batches;
       const bool continues = !open_.empty() && (continued < std::max<size_t>(1, share));
@@ -148,6 +152,7 @@ class BulkReader::Impl {
   kernels::Engine& engine_;
   const BulkOptions options_;
   const size_t slice_bytes_;
+  const size_t thread_count_;  // Threads that read it start before all are in threads_.
   CheckedRecords checked_;
   std::atomic<uint64_t> stored_bytes_{0};
   std::mutex mutex_;

@@ -71,14 +71,17 @@ Status OpenAndCheck(const DomainKeys& keys, const ChunkRef& ref, const SealedChu
   return absl::OkStatus();
 }
 
-void QuarantineRecord(Transport& transport, uint32_t node, const RecordId& id,
+bool QuarantineRecord(Transport& transport, uint32_t node, const RecordId& id,
                       const Checksum& checksum) {
   proto::NodeQuarantineRequest request;
   request.set_id(ToString(id.bytes()));
   request.set_checksum(ToString(checksum.bytes()));
-  CallAndWait(transport, NodeAddress(node), MakeMessage(rpc::kNodeQuarantine, request),
-              kQuarantineTimeoutNanos)
-      .IgnoreError();
+  const StatusOr<RpcMessage> reply =
+      CallAndWait(transport, NodeAddress(node), MakeMessage(rpc::kNodeQuarantine, request),
+                  kQuarantineTimeoutNanos);
+  if (!reply.ok()) return false;
+  const auto head = ParseHead<proto::NodeQuarantineReply>(*reply);
+  return head.ok() && head->another();
 }
 
 }  // namespace holdfast

@@ -22,9 +22,9 @@ bool HasIdentity(const DomainKeys& keys, const ChunkRef& ref, const SealedChunkI
 Status OpenAndCheck(const DomainKeys& keys, const ChunkRef& ref, const SealedChunkInfo& info,
                     Bytes stored, MutableBytes out);
 
-// Tells the node to set aside a record that does not open to its chunk. Waits; a node that does
-// not answer leaves it for the next reader.
-void QuarantineRecord(Transport& transport, uint32_t node, const RecordId& id,
+// Tells the node to set aside a record that does not open to its chunk; true when it has put
+// another in its place. Waits; a node that does not answer leaves it for the next reader.
+bool QuarantineRecord(Transport& transport, uint32_t node, const RecordId& id,
                       const Checksum& checksum);
 
 // The object digests that a manifest records (kernels::DigestSet).

@@ -49,7 +49,8 @@ uint64_t GroupCommit::queued_bytes() const {
 void GroupCommit::AddRecord(const RecordHeader& header, Bytes payload, const OperationPtr& op) {
   CommitPtr commit = Filling();
   commit->batch.Add(header, payload);
-  records_[header.id] = {commit, {header.length, header.checksum, header.touch_epoch}};
+  records_[header.id] = {
+      commit, {header.length, header.checksum, header.touch_epoch, header.kind, header.writer}};
   Wait(*commit, op);
   Start();
 }

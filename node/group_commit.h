@@ -43,6 +43,8 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
     uint32_t length;
     Checksum checksum;
     uint64_t touch_epoch;
+    RecordKind kind;
+    WriterId writer;
   };
   std::optional<PendingRecord> FindRecord(const RecordId& id) const;
   // Highest touch on its way for this id; 0: none.

@@ -16,7 +16,8 @@ constexpr size_t kCommitKeySize = kTag + 8 + RecordId::kSize;
 constexpr size_t kDroppedKeySize = kTag + 4 + 8;
 constexpr size_t kDroppedValueSize = 8 + 8 + 1;
 constexpr size_t kVerifiedKeySize = kTag + 4;
-constexpr uint8_t kCheckpointVersion = 1;
+constexpr size_t kAsideKeySize = kTag + RecordId::kSize + 4 + 8;
+constexpr uint8_t kCheckpointVersion = 2;
 constexpr uint8_t kFlagQuarantined = 1;
 
 std::string QuarantinedKey(const RecordId& id) {
@@ -51,6 +52,17 @@ std::string DroppedKey(uint64_t segment, uint64_t begin) {
   return key;
 }
 
+std::string AsideKey(const RecordId& id, Location at) {
+  std::string key = std::string("a").append(AsView(id.bytes()));
+  AppendBigEndian(key, static_cast<uint32_t>(at.segment));
+  AppendBigEndian(key, at.offset);
+  return key;
+}
+
+std::string ProofKey(const RecordId& id, const WriterId& writer) {
+  return std::string("p").append(AsView(id.bytes())).append(AsView(writer.bytes()));
+}
+
 std::string VerifiedKey(uint64_t segment) {
   std::string key = "v";
   AppendBigEndian(key, static_cast<uint32_t>(segment));
@@ -68,6 +80,7 @@ std::string Encode(const IndexEntry& entry) {
   w.U8(static_cast<uint8_t>(entry.kind));
   w.U8(entry.quarantined ? kFlagQuarantined : 0);
   w.Id(entry.checksum);
+  w.Id(entry.writer);
   if (entry.kind == RecordKind::kCommitRecord) w.U64(entry.number);
   return ToString(out);
 }
@@ -84,6 +97,7 @@ StatusOr<IndexEntry> DecodeEntry(const RecordId& id, std::string_view bytes) {
   const uint8_t flags = r.U8();
   entry.quarantined = flags == kFlagQuarantined;
   entry.checksum = r.Id<Checksum>();
+  entry.writer = r.Id<WriterId>();
   if (entry.kind == RecordKind::kCommitRecord) entry.number = r.U64();
   if (!r.done() || flags > kFlagQuarantined || entry.length > kMaxPayload) {
     return absl::DataLossError(absl::StrCat("index entry of ", id.hex(), " is malformed"));
@@ -161,6 +175,16 @@ Status IndexDelta::AddRecord(const RecordHeader& header, Location at, bool quara
   entry.quarantined = quarantined;
   if (quarantined) rows_[QuarantinedKey(header.id)];
   entry.checksum = header.checksum;
+  entry.writer = header.writer;
+  if (header.kind == RecordKind::kChunk) {
+    if (*slot && !(*slot)->quarantined && (*slot)->at != at) {
+      rows_[AsideKey(header.id, (*slot)->at)] = Encode(**slot);
+    }
+    if (header.number != 0) {
+      const RecordPlace from = RestoredFrom(header.number);
+      rows_[AsideKey(header.id, {from.segment, from.offset})] = "";
+    }
+  }
   if (header.kind == RecordKind::kCommitRecord) {
     entry.number = header.number;
     rows_[CommitKey(header.number, header.id.bytes())] = "";
@@ -186,6 +210,10 @@ Status IndexDelta::AddQuarantine(const QuarantineEntry& quarantine) {
   (*slot)->quarantined = true;
   rows_[QuarantinedKey(quarantine.id)];
   return absl::OkStatus();
+}
+
+void IndexDelta::AddProof(const RecordId& id, const WriterId& writer, const Checksum& checksum) {
+  rows_[ProofKey(id, writer)] = AsView(checksum.bytes());
 }
 
 void IndexDelta::AddDropped(const Dropped& dropped) {
@@ -308,6 +336,31 @@ StatusOr<uint64_t> Index::CountQuarantined() {
   ASSIGN_OR_RETURN(auto entries, Find(ids));
   return std::count_if(entries.begin(), entries.end(),
                        [](const auto& entry) { return entry && entry->quarantined; });
+}
+
+StatusOr<std::vector<IndexEntry>> Index::SetAside(const RecordId& id) {
+  ASSIGN_OR_RETURN(auto rows, Range(AsideKey(id, {}), AsideKey(id, {UINT32_MAX, UINT64_MAX}),
+                                    kAsideKeySize, SIZE_MAX));
+  std::vector<IndexEntry> entries;
+  for (const auto& [key, value] : rows) {
+    if (value.empty()) continue;
+    ASSIGN_OR_RETURN(entries.emplace_back(), DecodeEntry(id, value));
+  }
+  return entries;
+}
+
+StatusOr<std::vector<std::optional<Checksum>>> Index::Proofs(const std::vector<RecordId>& ids,
+                                                             const WriterId& writer) {
+  std::vector<std::string> keys;
+  keys.reserve(ids.size());
+  for (const RecordId& id : ids) keys.push_back(ProofKey(id, writer));
+  ASSIGN_OR_RETURN(auto values, Get(keys));
+  std::vector<std::optional<Checksum>> proofs(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (!values[i] || values[i]->size() != Checksum::kSize) continue;
+    proofs[i] = Checksum::FromBytes(AsBytes(*values[i]));
+  }
+  return proofs;
 }
 
 StatusOr<std::map<uint64_t, int64_t>> Index::Verified() {

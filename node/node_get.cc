@@ -3,6 +3,10 @@
 // A record whose bytes fail their checksum is quarantined durably before the answer, where the
 // disk takes it: from then on a pin says missing, so the next ingest of that content heals it. A
 // quarantined record is still read when asked for: exact bytes are exact bytes.
+//
+// A reader, who alone can tell, quarantines what does not open. Had it replaced something, that is
+// written again and takes its place: so nobody who may only store can make away with what others
+// stored, by putting something else under its id.
 #include "node/node_impl.h"
 
 namespace holdfast {
@@ -104,13 +108,69 @@ void Node::Impl::HandleQuarantine(const RpcMessage& request, ReplyFn reply) {
   const RecordId id = RecordId::FromBytes(AsBytes(head->id()));
   auto entries = index_->Find({id});
   if (!entries.ok()) return reply(IndexError(entries.status()));
-  auto op = std::make_shared<Operation>([reply](const Status& status) {
-    if (!status.ok()) return reply(status);
-    reply(MakeMessage(rpc::kNodeQuarantine, proto::NodeQuarantineReply()));
-  });
+  auto op = std::make_shared<Operation>(
+      [self = shared_from_this(), id, reply, checksum = head->checksum()](const Status& status) {
+        if (!status.ok()) return reply(status);
+        self->BringBack(id, checksum, reply);
+      });
   const std::optional<IndexEntry>& entry = entries->front();
   if (entry && !entry->quarantined && AsView(entry->checksum.bytes()) == head->checksum()) {
     QuarantineBad(id, entry->at, op);
+  }
+  op->Release();
+}
+
+void Node::Impl::BringBack(const RecordId& id, const std::string& checksum, const ReplyFn& reply) {
+  auto entries = index_->Find({id});
+  if (!entries.ok()) return reply(IndexError(entries.status()));
+  auto aside = index_->SetAside(id);
+  if (!aside.ok()) return reply(IndexError(aside.status()));
+  const std::optional<IndexEntry>& entry = entries->front();
+  proto::NodeQuarantineReply out;
+  auto reads = std::make_shared<std::vector<RecordRead>>();
+  if (entry && !entry->quarantined) {
+    out.set_another(AsView(entry->checksum.bytes()) != checksum);  // Another reader was here.
+  } else if (entry) {
+    for (const IndexEntry& old : *aside) {
+      if (old.at != entry->at && Reachable(old)) reads->push_back({id, old});
+    }
+  }
+  if (reads->empty()) return reply(MakeMessage(rpc::kNodeQuarantine, out));
+  RunOnIo(
+      [this, reads] {
+        for (RecordRead& read : *reads) {
+          std::vector<RecordRead> one{std::move(read)};
+          ReadRecords(env_.fs, options_.dir, one, true);
+          read = std::move(one[0]);
+          if (read.result == RecordRead::Result::kGood && read.header) break;
+        }
+      },
+      [this, reads, reply] {
+        for (const RecordRead& read : *reads) {
+          if (read.result == RecordRead::Result::kGood && read.header)
+            return BringBack(read, reply);
+        }
+        reply(MakeMessage(rpc::kNodeQuarantine, proto::NodeQuarantineReply()));
+      });
+}
+
+void Node::Impl::BringBack(const RecordRead& read, const ReplyFn& reply) {
+  auto entries = index_->Find({read.id});
+  if (!entries.ok()) return reply(IndexError(entries.status()));
+  auto op = std::make_shared<Operation>([reply](const Status& status) {
+    if (!status.ok()) return reply(status);
+    proto::NodeQuarantineReply out;
+    out.set_another(true);
+    reply(MakeMessage(rpc::kNodeQuarantine, out));
+  });
+  if (commits_->FindRecord(read.id)) {
+    commits_->WaitForRecord(read.id, op);  // Something else took the place meanwhile.
+  } else if (const std::optional<IndexEntry>& entry = entries->front();
+             entry && entry->quarantined && !closed_) {
+    RecordHeader header = *read.header;
+    header.number = RestoredNumber({read.entry.at.segment, read.entry.at.offset});
+    header.touch_epoch = std::max(entry->touch_epoch, read.entry.touch_epoch);
+    commits_->AddRecord(header, read.payload.view, op);
   }
   op->Release();
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <optional>
 
 #include "absl/container/flat_hash_map.h"
 #include "common/rpc/methods.h"
@@ -68,6 +69,12 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void DecideOne(Admission& a, size_t i, const std::optional<IndexEntry>& entry,
                  const OperationPtr& op);
   bool PresentFor(const Admission& a, size_t i, const std::optional<IndexEntry>& entry) const;
+  // The puts and pins among them that have to prove what another principal stored, by the index.
+  StatusOr<std::vector<bool>> Doubted(const Admission& a,
+                                      const std::vector<std::optional<IndexEntry>>& entries);
+  // Whether a put of what another principal's batch, on its way, holds too has to wait for that.
+  bool WaitsForOthers(const std::shared_ptr<Admission>& a);
+  void Compare(Admission& a, size_t i, const IndexEntry& entry);
   void Touch(const RecordId& id, uint64_t known, uint64_t epoch, const OperationPtr& op);
   // Sends the answers of an admission.
   template <class Reply>
@@ -91,6 +98,10 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void ReadAndQuarantine(std::vector<RecordRead> reads,
                          std::function<void(std::vector<RecordRead>)> then);
   void QuarantineBad(const RecordId& id, Location at, const OperationPtr& op);
+  // After a reader found that the record with this checksum does not open: what it had replaced
+  // comes back.
+  void BringBack(const RecordId& id, const std::string& checksum, const ReplyFn& reply);
+  void BringBack(const RecordRead& read, const ReplyFn& reply);
 
   // node_check.cc
   void HandleCheckSegment(const RpcMessage& request, ReplyFn reply);
@@ -137,14 +148,22 @@ struct Node::Impl::Admission {
   std::vector<SharedBytes> frames;
   std::vector<proto::RecordAnswer> answers;
   std::function<void(const Status&, const Admission&)> done;
-  // What reading told about records that were stale, by id.
+  // The principal, if it is one whose word about a record of others is not enough.
+  std::optional<WriterId> prover;
+  std::vector<bool> doubted;  // Per id.
+  // What reading told about records that were stale or doubted, by id.
   struct Checked {
     Location at;
     RecordRead::Result result;
+    bool same = false;  // As the bytes that were put.
   };
   absl::flat_hash_map<RecordId, Checked> checked;
 
   bool is_put() const { return !headers.empty(); }
+  bool is_put_of(size_t i) const { return is_put() && !replace[i]; }
+  bool of_others(RecordKind kind, const WriterId& writer) const {
+    return prover && kind == RecordKind::kChunk && writer != *prover;
+  }
   bool refused(size_t i) const { return answers[i].status() == proto::REFUSED; }
   // The next one; its frame and its answer are there already.
   void AddPut(RecordHeader header, uint64_t touch_epoch, bool replaces);

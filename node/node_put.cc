@@ -4,7 +4,12 @@
 // are. All look up all ids first; records that nobody has read within the scrub target are read on
 // io before they count as present. Then everything is decided in one go on the Loop, so that no
 // other request comes in between, and the answer waits for the batches it depends on (N1).
+//
+// A principal with a key to the domain could have put anything under the id of content that it
+// knows. So who has not stored a chunk itself proves it once: its pin is answered PROVE, its put is
+// compared with what is here, byte by byte, and a difference is said (docs/formats/protocol.md).
 #include "absl/strings/str_cat.h"
+#include "common/cluster/access.h"
 #include "common/crypto/domain_keys.h"
 #include "node/node_impl.h"
 
@@ -17,6 +22,13 @@ constexpr size_t kMaxIndexBacklog = 1'000'000;
 bool IsPutKind(RecordKind kind) {
   return kind == RecordKind::kChunk || kind == RecordKind::kManifestPart ||
          kind == RecordKind::kCommitRecord;
+}
+
+// A principal is known by the start of its key. Servers, and callers in this process, say
+// themselves for whom they write.
+std::optional<WriterId> ProverOf(const Caller& caller) {
+  if (IsServer(caller.roles)) return std::nullopt;
+  return WriterId::FromBytes(caller.key.bytes().first(WriterId::kSize));
 }
 
 void SetPresent(proto::RecordAnswer& answer, uint32_t length, const Checksum& checksum,
@@ -58,6 +70,7 @@ void Node::Impl::HandlePin(const RpcMessage& request, ReplyFn reply) {
   a->ids = *std::move(ids);
   a->touches.assign(a->ids.size(), head->session_epoch());
   a->answers.resize(a->ids.size());
+  a->prover = ProverOf(request.caller);
   a->done = AnswerWith<proto::NodePinReply>(rpc::kNodePin, std::move(reply));
   Admit(a);
 }
@@ -74,13 +87,17 @@ void Node::Impl::HandlePut(RpcMessage request, ReplyFn reply) {
   auto a = std::make_shared<Admission>();
   a->frames = std::move(request.frames);
   a->answers.resize(n);
+  a->prover = ProverOf(request.caller);
   for (size_t i = 0; i < n; ++i) {
     const proto::PutEntry& entry = head->entries(static_cast<int>(i));
     RecordHeader header;
     header.kind = static_cast<RecordKind>(entry.kind());
+    if (a->prover && header.kind != RecordKind::kChunk) {
+      return reply(absl::PermissionDeniedError("only the coordinator stores what is no chunk"));
+    }
     header.number = entry.number();
     header.domain = DomainId::FromBytes(AsBytes(head->domain()));
-    header.writer = WriterId::FromBytes(AsBytes(head->writer()));
+    header.writer = a->prover.value_or(WriterId::FromBytes(AsBytes(head->writer())));
     header.id = RecordId::FromBytes(AsBytes(entry.id()));
     header.checksum = Checksum::FromBytes(AsBytes(entry.checksum()));
     a->AddPut(header, head->session_epoch(), entry.replace());
@@ -107,22 +124,82 @@ void Node::Impl::Admission::AddPut(RecordHeader header, uint64_t touch_epoch, bo
 void Node::Impl::Admit(const std::shared_ptr<Admission>& a) {
   if (closed_) return a->done(absl::UnavailableError(options_.dir + ": the node is closed"), *a);
   if (!broken_.ok()) return a->done(broken_, *a);
+  if (WaitsForOthers(a)) return;
   auto entries = index_->Find(a->ids);
   if (!entries.ok()) return a->done(IndexError(entries.status()), *a);
-  auto reads = std::make_shared<std::vector<RecordRead>>();
+  auto doubted = Doubted(*a, *entries);
+  if (!doubted.ok()) return a->done(IndexError(doubted.status()), *a);
+  a->doubted = *std::move(doubted);
+  auto reads = std::make_shared<std::vector<RecordRead>>();   // Of what is stale …
+  auto proofs = std::make_shared<std::vector<RecordRead>>();  // … and of what is to be compared.
+  auto put = std::make_shared<std::vector<Bytes>>();          // With these.
   for (size_t i = 0; i < a->ids.size(); ++i) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
-    if (a->refused(i) || !Present(a->ids[i], entry) || !Stale(*entry)) continue;
-    if (a->Find(a->ids[i], *entry) == nullptr) reads->push_back({a->ids[i], *entry});
+    if (a->refused(i) || !Present(a->ids[i], entry)) continue;
+    if (a->Find(a->ids[i], *entry) != nullptr) continue;
+    // One of another length differs anyway.
+    if (a->doubted[i] && a->is_put_of(i) && entry->length == a->frames[i].view.size()) {
+      proofs->push_back({a->ids[i], *entry});
+      put->push_back(a->frames[i].view);
+    } else if (Stale(*entry)) {
+      reads->push_back({a->ids[i], *entry});
+    }
   }
-  if (reads->empty()) return Decide(a, *entries);
-  RunOnIo([this, reads] { ReadRecords(env_.fs, options_.dir, *reads, false); },
-          [this, a, reads] {
-            for (const RecordRead& read : *reads) {
-              a->checked[read.id] = {read.entry.at, read.result};
-            }
-            Admit(a);
-          });
+  if (reads->empty() && proofs->empty()) return Decide(a, *entries);
+  auto same = std::make_shared<std::vector<bool>>(proofs->size());
+  RunOnIo(
+      [this, reads, proofs, put, same] {
+        ReadRecords(env_.fs, options_.dir, *reads, false);
+        ReadRecords(env_.fs, options_.dir, *proofs, true);
+        for (size_t i = 0; i < proofs->size(); ++i) {
+          (*same)[i] = std::ranges::equal((*proofs)[i].payload.view, (*put)[i]);
+        }
+      },
+      [this, a, reads, proofs, same] {
+        for (const RecordRead& read : *reads) a->checked[read.id] = {read.entry.at, read.result};
+        for (size_t i = 0; i < proofs->size(); ++i) {
+          const RecordRead& read = (*proofs)[i];
+          a->checked[read.id] = {read.entry.at, read.result, (*same)[i]};
+        }
+        Admit(a);
+      });
+}
+
+StatusOr<std::vector<bool>> Node::Impl::Doubted(
+    const Admission& a, const std::vector<std::optional<IndexEntry>>& entries) {
+  std::vector<bool> doubted(a.ids.size());
+  std::vector<RecordId> ids;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < a.ids.size(); ++i) {
+    if (!entries[i] || !a.of_others(entries[i]->kind, entries[i]->writer)) continue;
+    ids.push_back(a.ids[i]);
+    places.push_back(i);
+  }
+  if (ids.empty()) return doubted;
+  ASSIGN_OR_RETURN(const auto proofs, index_->Proofs(ids, *a.prover));
+  for (size_t k = 0; k < ids.size(); ++k) {
+    doubted[places[k]] = !proofs[k] || *proofs[k] != entries[places[k]]->checksum;
+  }
+  return doubted;
+}
+
+bool Node::Impl::WaitsForOthers(const std::shared_ptr<Admission>& a) {
+  std::vector<RecordId> waited;
+  for (size_t i = 0; i < a->ids.size() && a->prover; ++i) {
+    const auto pending = commits_->FindRecord(a->ids[i]);
+    if (pending && !a->refused(i) && a->is_put_of(i) &&
+        a->of_others(pending->kind, pending->writer)) {
+      waited.push_back(a->ids[i]);
+    }
+  }
+  if (waited.empty()) return false;
+  auto op = std::make_shared<Operation>([self = shared_from_this(), a](const Status& status) {
+    if (!status.ok()) return a->done(status, *a);
+    self->Admit(a);
+  });
+  for (const RecordId& id : waited) commits_->WaitForRecord(id, op);
+  op->Release();
+  return true;
 }
 
 // Present, and not found bad or unreadable just now.
@@ -177,12 +254,15 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
   const uint64_t indexed_touch = entry ? entry->touch_epoch : 0;
   const std::optional<GroupCommit::PendingRecord> pending = commits_->FindRecord(id);
   if (pending && !replace) {
+    if (a.of_others(pending->kind, pending->writer)) return answer.set_status(proto::PROVE);
     commits_->WaitForRecord(id, op);
     const uint64_t known = std::max(pending->touch_epoch, indexed_touch);
     Touch(id, known, epoch, op);
     return SetPresent(answer, pending->length, pending->checksum, std::max(known, epoch));
   }
   if (!replace && PresentFor(a, i, entry)) {
+    if (a.doubted[i] && !a.is_put()) return answer.set_status(proto::PROVE);
+    if (a.doubted[i]) Compare(a, i, *entry);
     Touch(id, indexed_touch, epoch, op);
     return SetPresent(answer, entry->length, entry->checksum, std::max(indexed_touch, epoch));
   }
@@ -198,6 +278,15 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
   a.headers[i].touch_epoch = std::max({epoch, indexed_touch, pending_touch});
   commits_->AddRecord(a.headers[i], a.frames[i].view, op);
   SetPresent(answer, a.headers[i].length, a.headers[i].checksum, a.headers[i].touch_epoch);
+}
+
+// Notes a proof, or says that there is none.
+void Node::Impl::Compare(Admission& a, size_t i, const IndexEntry& entry) {
+  const Admission::Checked* checked = a.Find(a.ids[i], entry);
+  if (checked == nullptr || !checked->same) return a.answers[i].set_differs(true);
+  IndexDelta delta(*index_);
+  delta.AddProof(a.ids[i], *a.prover, entry.checksum);
+  (void)index_->Apply(std::move(delta));  // Lost, it is asked for again.
 }
 
 // Makes `epoch` the id's touch; at most one touch record per id and epoch.

@@ -1,12 +1,11 @@
 #include "common/base/rng.h"
 
 #include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -37,22 +36,23 @@ uint64_t Rng::Below(uint64_t n) {
 namespace {
 
 void SystemRandom(uint8_t* out, size_t size) {
+  constexpr size_t kAtOnce = 256;  // More than that getentropy refuses.
   while (size > 0) {
-    int n = static_cast<int>(std::min<size_t>(size, INT_MAX));
-    if (RAND_bytes(out, n) != 1) {
+    const size_t n = std::min(size, kAtOnce);
+    if (getentropy(out, n) != 0) {
       // Going on would mean guessable keys and repeated nonces.
       std::fprintf(stderr, "holdfast: the system gives no random bytes\n");
       std::abort();
     }
     out += n;
-    size -= static_cast<size_t>(n);
+    size -= n;
   }
 }
 
 // Counts forks, so that a child never hands out the bytes its parent has buffered.
 std::atomic<uint64_t> fork_count{0};
 
-// RAND_bytes costs about a microsecond however little it is asked for; ids and nonces are small.
+// A system call costs about a microsecond however little is asked for; ids and nonces are small.
 struct RandomBuffer {
   ~RandomBuffer() { OPENSSL_cleanse(bytes, sizeof bytes); }
   uint8_t bytes[512];
@@ -60,9 +60,9 @@ struct RandomBuffer {
   uint64_t forks = 0;
 };
 
-class OpensslRng : public Rng {
+class SystemRng : public Rng {
  public:
-  OpensslRng() {
+  SystemRng() {
     pthread_atfork(nullptr, nullptr, [] { fork_count.fetch_add(1, std::memory_order_relaxed); });
   }
 
@@ -86,7 +86,7 @@ class OpensslRng : public Rng {
 
 Rng& SecureRng() {
   // Never destroyed: threads may still draw while the process ends.
-  static OpensslRng& rng = *new OpensslRng;
+  static SystemRng& rng = *new SystemRng;
   return rng;
 }
 

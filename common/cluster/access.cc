@@ -60,12 +60,15 @@ std::string RolesText(uint32_t roles) {
   return text.empty() ? "no role" : text;
 }
 
+bool IsServer(uint32_t roles) { return (roles & kServers) != 0; }
+
 uint32_t RolesFor(uint16_t method) {
   switch (method) {
     case rpc::kNodePin:
     case rpc::kNodePut:
-    case rpc::kNodeQuarantine:
       return kIngest | kServers;
+    case rpc::kNodeQuarantine:  // On the word of who can open the record.
+      return kReader | kServers;
     case rpc::kNodeGet:
       return kIngest | kReader | kServers;  // Sealed bytes; an ingest settles disputes with them.
     case rpc::kNodeStatus:
@@ -134,13 +137,13 @@ bool AccessTable::Admits(const CurvePublicKey& key) const {
   return it != principals_.end() && !it->second.revoked;
 }
 
-Status AccessTable::Check(const CurvePublicKey& key, uint16_t method) const {
+StatusOr<uint32_t> AccessTable::Check(const CurvePublicKey& key, uint16_t method) const {
   std::lock_guard lock(mutex_);
   auto it = principals_.find(key);
   if (it == principals_.end()) return absl::PermissionDeniedError("this key is not known here");
   if (it->second.revoked) return absl::PermissionDeniedError("this key was revoked");
   const uint32_t wanted = RolesFor(method);
-  if ((it->second.roles & wanted) != 0) return absl::OkStatus();
+  if ((it->second.roles & wanted) != 0) return it->second.roles;
   return absl::PermissionDeniedError(absl::StrCat("this key is for ", RolesText(it->second.roles),
                                                   ", not for this (method ", method, ")"));
 }

@@ -47,15 +47,18 @@ class AccessTable {
 
   // Whether `key` may connect at all.
   bool Admits(const CurvePublicKey& key) const;
-  // ok, or kPermissionDenied saying which role is wanted. Methods nobody may call from outside are
-  // refused to everybody.
-  Status Check(const CurvePublicKey& key, uint16_t method) const;
+  // The key's roles, or kPermissionDenied saying what they are. Methods nobody may call from
+  // outside are refused to everybody.
+  StatusOr<uint32_t> Check(const CurvePublicKey& key, uint16_t method) const;
 
  private:
   mutable std::mutex mutex_;
   uint64_t version_ = 0;
   std::map<CurvePublicKey, Principal> principals_;
 };
+
+// Whether they are of a server of the cluster, whose word about a record counts.
+bool IsServer(uint32_t roles);
 
 // Roles of which one is needed to call `method`, or-ed; 0: none suffices.
 uint32_t RolesFor(uint16_t method);

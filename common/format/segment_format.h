@@ -71,7 +71,9 @@ struct RecordHeader {
   uint32_t length = 0;  // Of the payload.
   uint64_t lsn = 0;     // Per segment, from 1, without gaps.
   uint64_t touch_epoch = 0;
-  uint64_t number = 0;  // Commit records: the commit number. Else 0.
+  // Commit records: the commit number. Chunks that take the place of what a reader found not to
+  // open: where the bytes were before (RestoredNumber). Else 0.
+  uint64_t number = 0;
   SegmentId segment;
   DomainId domain;
   WriterId writer;
@@ -80,6 +82,19 @@ struct RecordHeader {
 };
 void EncodeRecordHeader(const RecordHeader& header, std::span<uint8_t, kRecordHeaderSize> out);
 StatusOr<RecordHeader> DecodeRecordHeader(Bytes bytes);
+
+// A place in the log as a number, and back. Records lie on multiples of 8 in files of at most 4
+// GiB.
+struct RecordPlace {
+  uint64_t segment = 0;
+  uint64_t offset = 0;
+};
+constexpr uint64_t RestoredNumber(const RecordPlace& place) {
+  return place.segment << 32 | place.offset / kRecordAlign;
+}
+constexpr RecordPlace RestoredFrom(uint64_t number) {
+  return {number >> 32, (number & UINT32_MAX) * kRecordAlign};
+}
 
 // Bytes that a record with this payload takes in a batch.
 constexpr uint64_t RecordExtent(uint64_t payload_length) {

@@ -23,10 +23,17 @@
 
 namespace holdfast {
 
+// Who sent a request. Within one process nobody is asked, and everything is allowed.
+struct Caller {
+  CurvePublicKey key;             // Proved to the transport; zero within one process.
+  uint32_t roles = ~uint32_t{0};  // Role (common/cluster/access.h), or-ed.
+};
+
 struct RpcMessage {
   uint16_t method = 0;  // One of rpc::Method (common/rpc/methods.h).
   std::string head;     // A serialised Protobuf message.
   std::vector<SharedBytes> frames;
+  Caller caller;  // Of a request, as the transport that serves it knows.
 };
 
 using ReplyFn = std::function<void(StatusOr<RpcMessage>)>;

@@ -612,8 +612,6 @@ TEST_F(DisputeTest, WhatDoesNotOpenIsReplaced) {
   Plant(rig_, 1, id_, garbage);
   Ingest("second");
   ExpectBoth(original_);
-  EXPECT_EQ(rig_.node(1).requests[rpc::kNodeQuarantine], 1u);
-  EXPECT_EQ(rig_.node(0).requests[rpc::kNodeQuarantine], 0u);
 }
 
 TEST_F(DisputeTest, WhenNoneOpensWhatWasSealedNowCounts) {

@@ -166,14 +166,14 @@ TEST_F(ClusterTest, PrincipalsAreMadeChangedAndRevoked) {
   EXPECT_FALSE(vault_.access().Admits(Key(9)));
   ASSERT_TRUE(Set(Somebody(9, static_cast<uint32_t>(Role::kIngest))).ok());
   EXPECT_TRUE(vault_.access().Check(Key(9), rpc::kCommit).ok());
-  EXPECT_TRUE(absl::IsPermissionDenied(vault_.access().Check(Key(9), rpc::kAddNode)));
+  EXPECT_TRUE(absl::IsPermissionDenied(vault_.access().Check(Key(9), rpc::kAddNode).status()));
   ASSERT_TRUE(Set(Somebody(9, static_cast<uint32_t>(Role::kOperator))).ok());
   EXPECT_TRUE(vault_.access().Check(Key(9), rpc::kAddNode).ok());
   auto revoked = Somebody(9, static_cast<uint32_t>(Role::kOperator));
   revoked.mutable_principal()->set_revoked(true);
   ASSERT_TRUE(Set(revoked).ok());
   EXPECT_FALSE(vault_.access().Admits(Key(9)));
-  EXPECT_THAT(Message(vault_.access().Check(Key(9), rpc::kAddNode)), HasSubstr("revoked"));
+  EXPECT_THAT(Message(vault_.access().Check(Key(9), rpc::kAddNode).status()), HasSubstr("revoked"));
   EXPECT_TRUE(absl::IsInvalidArgument(Set(Somebody(8, static_cast<uint32_t>(Role::kCoordinator)))))
       << "nobody makes themselves that";
   const auto listed =

@@ -137,3 +137,40 @@ def ping():
     """The envelope of a ping (docs/formats/protocol.md)."""
     return (b"HFrpc\x01\x03" + struct.pack("<HQI", 0, 0, 0)
             + struct.pack("<IQBQQI", 0, 0, 0, 0, 0, 0))
+
+
+PING, PONG, REQUEST, REPLY = 3, 4, 1, 2
+
+
+def request(method, address, head, payloads=()):
+    """The parts of a request (docs/formats/protocol.md)."""
+    envelope = (b"HFrpc\x01" + bytes([REQUEST]) + struct.pack("<HQI", method, 1, len(address))
+                + address.encode() + struct.pack("<IQBQQI", 30_000, 0, 0, 0, 0, len(payloads))
+                + b"".join(struct.pack("<I", len(p)) for p in payloads))
+    return [envelope, head] + ([b"".join(payloads)] if payloads else [])
+
+
+def ask(caller, parts):
+    """Sends a request; the status code and the head of its reply."""
+    for i, part in enumerate(parts):
+        caller.send_frame(0, caller.message(part, more=i + 1 < len(parts)))
+    while True:
+        message = [caller.receive()]
+        while message[-1][1]:
+            message.append(caller.receive())
+        envelope = message[0][0]
+        if envelope[6] == REPLY:
+            address = struct.unpack_from("<I", envelope, 17)[0]
+            return envelope[21 + address + 12], message[1][0]
+
+
+def field(number, value):
+    """A Protobuf field: bytes, or a number."""
+    def varint(n):
+        out = b""
+        while n > 127:
+            out, n = out + bytes([n & 127 | 128]), n >> 7
+        return out + bytes([n])
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value

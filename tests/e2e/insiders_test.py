@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Who has a key to a cluster and misuses it; and who listened to one who has.
 
-Messages replayed, forged and never ending, said by hand (curve.py).
+Messages replayed, forged and never ending, and records that are not what they are said to be, by
+hand (curve.py).
 """
 
+import base64
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import time
 
+import chunk
 import curve
 import harness
 from cluster import Cluster
@@ -28,6 +32,8 @@ class InsidersTest(harness.HoldfastTest):
         self.cluster.run("key", "new-principal", "--roles", "ingest", "--name", "camera", "--out", key)
         public, secret, coordinator = curve.keys_of(key)
         self.keys = public, secret
+        with open(key, encoding="utf-8") as file:
+            self.key_file = json.load(file)
         # (control port, server's key) of each.
         self.doors = [(int(self.cluster.dir.rsplit(":", 1)[1]), coordinator)]
         self.cluster.wait_until_well()  # The new principal is on all nodes.
@@ -117,6 +123,57 @@ class InsidersTest(harness.HoldfastTest):
             node.start()
             self.assertLess(time.monotonic() - started, 2)
         self.cluster.wait_until_well()
+        self.everything_is_there()
+
+    def put(self, content, stored, replace=False, kind=1):
+        """Puts `stored` on all nodes as the chunk of that content; the replies' codes."""
+        domain = bytes.fromhex(self.key_file["domain"].replace("-", ""))
+        name = chunk.id_of(base64.b64decode(self.key_file["keys"]["k_dedup"]), content)
+        entry = (curve.field(1, name) + curve.field(2, kind) + curve.field(3, 1)
+                 + curve.field(4, chunk.checksum(stored)) + curve.field(5, int(replace)))
+        head = (curve.field(1, 1) + curve.field(2, domain) + curve.field(3, bytes(16))
+                + curve.field(4, entry))
+        return [code for code, _ in self.ask_nodes(2, head, [stored])]
+
+    def ask_nodes(self, method, head, payloads=()):
+        replies = []
+        for i, (port, server) in enumerate(self.doors[1:]):
+            with curve.Caller(port + (method == 2), self.keys, server) as caller:
+                caller.socket.settimeout(30)
+                replies.append(curve.ask(
+                    caller, curve.request(method, f"node/{i}", head, payloads)))
+        return replies
+
+    def test_garbage_under_the_name_of_content(self):
+        """Who comes next with that content is not fooled, and stores it."""
+        content = os.urandom(5000)
+        self.assertEqual([0, 0, 0], self.put(content, os.urandom(5200)))
+        with open(os.path.join(self.source, "expected.jpg"), "wb") as file:
+            file.write(content)
+        self.cluster.ingest(self.source)
+        self.everything_is_there()
+
+    def test_garbage_in_the_place_of_content(self):
+        """What was stored before comes back; readers do not see the difference."""
+        path = os.path.join(self.source, "d6", "f000006.jpg")
+        with open(path, "rb") as file:
+            content = file.read()
+        self.assertEqual([0, 0, 0], self.put(content, os.urandom(70_000), replace=True))
+        out = self.path("out.jpg")
+        with open(out, "wb") as file:
+            file.write(self.cluster.cat("source/d6/f000006.jpg"))
+        subprocess.run(["cmp", path, out], check=True)
+        found = self.cluster.verify(expect={harness.OK, harness.INTEGRITY})
+        self.assertEqual(harness.INTEGRITY, found.code)  # The nodes that cat did not ask.
+        self.everything_is_there()
+
+    def test_what_only_others_may_say(self):
+        content = os.urandom(5000)
+        denied = [7, 7, 7]
+        self.assertEqual(denied, self.put(content, content, kind=2))  # Manifest part
+        self.assertEqual(denied, self.put(content, content, kind=3))  # Commit record
+        quarantine = curve.field(1, bytes(32)) + curve.field(2, bytes(16))
+        self.assertEqual(denied, [code for code, _ in self.ask_nodes(4, quarantine)])
         self.everything_is_there()
 
     @staticmethod

@@ -74,13 +74,14 @@ void ZmqRouter::Receive(int64_t now) {
     if (message.envelope.kind == Envelope::Kind::kPing) {
       OnPing(caller, message);
     } else if (message.envelope.kind == Envelope::Kind::kRequest) {
-      const Status allowed =
-          parts_.authorise(KeyOfUserId(user), message.envelope.address, message.envelope.method);
-      if (allowed.ok()) {
-        OnRequest(caller, std::move(message), now);
+      const CurvePublicKey key = KeyOfUserId(user);
+      const StatusOr<uint32_t> roles =
+          parts_.authorise(key, message.envelope.address, message.envelope.method);
+      if (roles.ok()) {
+        OnRequest(caller, std::move(message), {key, *roles}, now);
       } else {
-        parts_.warn(absl::StrCat("refused ", user, ": ", allowed.message()));
-        Refuse(message, allowed);
+        parts_.warn(absl::StrCat("refused ", user, ": ", roles.status().message()));
+        Refuse(message, roles.status());
       }
     }
   }
@@ -95,7 +96,8 @@ void ZmqRouter::OnPing(const Caller& caller, const WireMessage& message) {
   SendMessage(socket_, message.routing_id, std::move(pong), "", {});
 }
 
-void ZmqRouter::OnRequest(Caller& caller, WireMessage message, int64_t now) {
+void ZmqRouter::OnRequest(Caller& caller, WireMessage message, const ::holdfast::Caller& from,
+                          int64_t now) {
   const uint64_t bytes = BytesOf(message.head, message.frames);
   if (waiting_ >= kMaxWaiting || waiting_bytes_ + bytes > kMaxWaitingBytes) {
     return Refuse(message, absl::UnavailableError("busy: too much waits already; try again"));
@@ -103,7 +105,7 @@ void ZmqRouter::OnRequest(Caller& caller, WireMessage message, int64_t now) {
   ++waiting_;
   waiting_bytes_ += bytes;
   const int64_t deadline = now + message.envelope.timeout_millis * kMilli;
-  caller.waiting.push_back({std::move(message), deadline, bytes});
+  caller.waiting.push_back({std::move(message), from, deadline, bytes});
 }
 
 // In turn, so that one caller's many requests do not keep another's few.
@@ -140,7 +142,7 @@ void ZmqRouter::Start(Caller& caller, Held held) {
     mailbox->Post([=, this] { Reply(routing_id, connection, id, *shared); });
   };
   auto request = std::make_shared<RpcMessage>(
-      RpcMessage{m.envelope.method, std::move(m.head), std::move(m.frames)});
+      RpcMessage{m.envelope.method, std::move(m.head), std::move(m.frames), held.from});
   service->loop().Post([service, request, reply, address = m.envelope.address] {
     if (!service->Handle(std::move(*request), reply)) {
       reply(absl::UnavailableError(address + ": nobody answers there"));

@@ -34,9 +34,9 @@ class Attachments {
   std::map<std::string, std::shared_ptr<Attachment>> all_;
 };
 
-// ok when `caller` may call `method` of the service at `address`. Thread-safe.
-using Authorise = std::function<Status(const CurvePublicKey& caller, const std::string& address,
-                                       uint16_t method)>;
+// The roles of `caller` when it may call `method` of the service at `address`. Thread-safe.
+using Authorise = std::function<StatusOr<uint32_t>(const CurvePublicKey& caller,
+                                                   const std::string& address, uint16_t method)>;
 
 class ZmqRouter {
  public:
@@ -57,6 +57,7 @@ class ZmqRouter {
  private:
   struct Held {
     WireMessage message;
+    ::holdfast::Caller from;
     int64_t deadline = 0;
     uint64_t bytes = 0;
   };
@@ -70,7 +71,7 @@ class ZmqRouter {
   };
   using Callers = absl::flat_hash_map<std::string, Caller>;  // By routing id.
 
-  void OnRequest(Caller& caller, WireMessage message, int64_t now);
+  void OnRequest(Caller& caller, WireMessage message, const ::holdfast::Caller& from, int64_t now);
   void OnPing(const Caller& caller, const WireMessage& message);
   void StartWaiting(int64_t now);
   void Start(Caller& caller, Held held);

@@ -19,9 +19,11 @@ struct ZmqOptions {
   // Serves there when not empty: "tcp://10.0.0.2:7410", the control plane, with bulk data on the
   // next port, or "ipc:///run/vault.sock" with ".data" beside it. Port 0 takes two that are free.
   std::string listen;
-  // Who may connect, and who may call what. Called on threads of the transport, any time.
+  // Who may connect, and who may call what, by which roles. Called on threads of the transport, any
+  // time.
   std::function<bool(const CurvePublicKey&)> admit = [](const CurvePublicKey&) { return false; };
-  std::function<Status(const CurvePublicKey& caller, const std::string& address, uint16_t method)>
+  std::function<StatusOr<uint32_t>(const CurvePublicKey& caller, const std::string& address,
+                                   uint16_t method)>
       authorise = [](const CurvePublicKey&, const std::string&, uint16_t) {
         return absl::PermissionDeniedError("not authorised");
       };

@@ -38,6 +38,8 @@ TEST(RolesTest, NoRoleDoesWhatAnotherIsFor) {
   EXPECT_FALSE(may(Role::kReader, rpc::kNodePut));
   EXPECT_FALSE(may(Role::kOperator, rpc::kNodeGet));
   EXPECT_FALSE(may(Role::kOperator, rpc::kList));
+  EXPECT_TRUE(may(Role::kReader, rpc::kNodeQuarantine));
+  EXPECT_FALSE(may(Role::kIngest, rpc::kNodeQuarantine)) << "who cannot open it cannot tell";
   EXPECT_EQ(RolesFor(9999), 0u) << "a method that nobody thought of is nobody's";
 }
 
@@ -50,12 +52,13 @@ TEST(AccessTableTest, ChecksEachMessage) {
   table.Replace(5, {{.key = key, .roles = Bit(Role::kReader)}});
   EXPECT_EQ(table.version(), 5u);
   EXPECT_TRUE(table.Admits(key));
-  EXPECT_TRUE(table.Check(key, rpc::kLookup).ok());
-  EXPECT_THAT(std::string(table.Check(key, rpc::kCommit).message()), HasSubstr("reader"));
-  EXPECT_THAT(std::string(table.Check(other, rpc::kLookup).message()), HasSubstr("not known"));
+  EXPECT_EQ(table.Check(key, rpc::kLookup).value(), Bit(Role::kReader));
+  EXPECT_THAT(std::string(table.Check(key, rpc::kCommit).status().message()), HasSubstr("reader"));
+  EXPECT_THAT(std::string(table.Check(other, rpc::kLookup).status().message()),
+              HasSubstr("not known"));
   table.Replace(6, {{.key = key, .roles = Bit(Role::kReader), .revoked = true}});
   EXPECT_FALSE(table.Admits(key));
-  EXPECT_THAT(std::string(table.Check(key, rpc::kLookup).message()), HasSubstr("revoked"));
+  EXPECT_THAT(std::string(table.Check(key, rpc::kLookup).status().message()), HasSubstr("revoked"));
 }
 
 }  // namespace

@@ -53,10 +53,12 @@ struct Server {
       std::lock_guard lock(mutex);
       return admitted.contains(key);
     };
-    options.authorise = [this](const CurvePublicKey& key, const std::string&, uint16_t method) {
+    options.authorise = [this](const CurvePublicKey& key, const std::string&,
+                               uint16_t method) -> StatusOr<uint32_t> {
       std::lock_guard lock(mutex);
       if (!admitted.contains(key)) return absl::PermissionDeniedError("revoked");
-      return method == 9 ? absl::PermissionDeniedError("needs another role") : Status();
+      if (method == 9) return absl::PermissionDeniedError("needs another role");
+      return method;
     };
     options.warn = [this](const std::string&) { ++warnings; };
     transport = ZmqTransport::Open(options).value();
