@@ -148,7 +148,8 @@ bool Vault::WasUnavailable(uint32_t node) {
 
 std::vector<uint32_t> Vault::ReadOrder(const ClusterMap& map, const RecordId& id) {
   std::vector<uint32_t> nodes = ActingSet(map, id);
-  std::ranges::stable_partition(nodes, [&](uint32_t node) { return !WasUnavailable(node); });
+  std::stable_partition(nodes.begin(), nodes.end(),
+                        [&](uint32_t node) { return !WasUnavailable(node); });
   return nodes;
 }
 

@@ -88,7 +88,7 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
       // Which of several is the right one, a reader with keys says.
       if (record.disputed || record.holders.size() == members_.size()) continue;
       const uint8_t from = record.holders[id.value[31] % record.holders.size()];
-      for (uint8_t to = 0; to < members_.size(); ++to) {
+      for (size_t to = 0; to < members_.size(); ++to) {
         if (std::count(record.holders.begin(), record.holders.end(), to) != 0) continue;
         Request& request = ways[{members_[to], members_[from]}];
         request.ids.append(AsView(id.bytes()));

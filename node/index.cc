@@ -393,7 +393,7 @@ Status Index::Apply(IndexDelta&& delta) {
   KvBatch batch;
   batch.reserve(rows.size());
   for (const auto& [key, value] : rows) batch.push_back({key, value});
-  const Status status = kv_->Write(batch, false);
+  Status status = kv_->Write(batch, false);
   if (status.ok()) {
     backlog_.clear();
   } else if (&rows != &backlog_) {

@@ -188,9 +188,11 @@ class LaneRunner {
 
   void Enqueue(LaneJob* job) {
     if (job->blocks() == 0) return;
-    const auto rest =
-        std::ranges::subrange(queue_.begin() + static_cast<ptrdiff_t>(next_), queue_.end());
-    queue_.insert(std::ranges::upper_bound(rest, job->weight(), std::greater<>(), &LaneJob::weight),
+    const auto heavier = [](const LaneJob* a, const LaneJob* b) {
+      return a->weight() > b->weight();
+    };
+    queue_.insert(std::upper_bound(queue_.begin() + static_cast<ptrdiff_t>(next_), queue_.end(),
+                                   job, heavier),
                   job);
   }
 

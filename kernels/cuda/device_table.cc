@@ -17,11 +17,7 @@ constexpr size_t kPiece = 1 << 20;  // Fingerprints in one launch; bounds the bu
 class DeviceTable final : public FingerprintTable {
  public:
   DeviceTable(Device& device, std::unique_ptr<Memory> table, size_t slots)
-      : device_(device),
-        table_(std::move(table)),
-        slots_(slots),
-        inserts_(device),
-        finds_(device) {}
+      : table_(std::move(table)), slots_(slots), inserts_(device), finds_(device) {}
 
   bool Init() {
     std::string error;
@@ -97,7 +93,6 @@ class DeviceTable final : public FingerprintTable {
 
   Slot* table() const { return reinterpret_cast<Slot*>(table_->data()); }
 
-  Device& device_;
   const std::unique_ptr<Memory> table_;
   const size_t slots_;
   Lane inserts_, finds_;

@@ -15,7 +15,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::UnorderedElementsAre;
 
 IngestSummary MustRun(IngestRig& rig, Source& source, IngestOptions options = {}) {
   StatusOr<IngestSummary> summary = rig.Run(source, std::move(options));

@@ -12,7 +12,6 @@ namespace {
 using ::testing::HasSubstr;
 using testing::RandomBytes;
 using testing::TestVault;
-using testing::TestVaultOptions;
 
 constexpr uint64_t kToEnd = UINT64_MAX;
 

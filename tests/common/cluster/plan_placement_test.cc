@@ -381,7 +381,7 @@ TEST(PlanPlacement, TakesOverATableOfComputePlacement) {
 TEST(PlanPlacement, ANewSiteTakesOneReplicaOfEach) {
   ClusterMap map = Planned(EqualNodes(6, 3));
   for (int i = 0; i < 6; ++i) AddNode(map, 1, "second/rack/h" + std::to_string(i) + "/d");
-  EXPECT_LE(Step("second site of 6, R=3", map, 4096 * 3 / 2), 4096 * 3 / 2 + 12);
+  EXPECT_LE(Step("second site of 6, R=3", map, 4096.0 * 3 / 2), 4096 * 3 / 2 + 12);
   AddNode(map, 1, "third/rack/h/d");
   EXPECT_EQ(Step("third site of 1, R=3", map, 4096), 4096);
 }
