@@ -2,6 +2,7 @@
 #include <sys/statvfs.h>
 
 #include <cstdio>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "cli/arguments.h"
@@ -21,6 +22,7 @@
 namespace holdfast::cli {
 namespace {
 
+constexpr size_t kMaxSite = 64;
 constexpr uint32_t kFounderRoles =
     static_cast<uint32_t>(Role::kIngest) | static_cast<uint32_t>(Role::kReader) |
     static_cast<uint32_t>(Role::kCustodian) | static_cast<uint32_t>(Role::kOperator);
@@ -57,6 +59,8 @@ StatusOr<std::string> MakeCoordinator(const Globals& globals, const ClusterInitA
   options.keys = DeriveCatalogueKeys(server.catalogue_key);
   options.map.replicas = args.replicas;
   options.map.chunk_size = chunk_size;
+  const std::set<std::string> sites(args.sites.begin(), args.sites.end());
+  options.map.sites.assign(sites.begin(), sites.end());
   ComputePlacement(options.map);
   Principal principal;
   principal.key = own.public_key;
@@ -114,6 +118,7 @@ StatusOr<std::string> MakeNode(const Globals& globals, const ClusterJoinArgs& ar
                    Ask<proto::AddNodeReply>(*transport, kCoordinatorAddress, rpc::kAddNode, request,
                                             kChangeNanos));
   config.number = reply.number();
+  if (!reply.note().empty()) std::fprintf(stderr, "%s\n", Printable(reply.note()).c_str());
 
   NodeOptions options;
   options.dir = config.dir;
@@ -203,6 +208,13 @@ int RunClusterInit(const Globals& globals, const ClusterInitArgs& args) {
   if (!chunk_size.ok()) return Fail(chunk_size.status());
   if (args.replicas < 1 || args.replicas > 8) {
     return Fail("--replicas: give 1 to 8", kExitUsage);
+  }
+  for (const std::string& site : args.sites) {
+    if (site.empty() || site.size() > kMaxSite || site.find('/') != std::string::npos) {
+      return Fail(
+          "--sites: \"" + Printable(site) + "\" is no site: give the SITE of SITE/RACK/HOST",
+          kExitUsage);
+    }
   }
   const StatusOr<std::string> config = MakeCoordinator(globals, args, *chunk_size);
   if (!config.ok()) return Fail(config.status());

@@ -94,6 +94,7 @@ struct ClusterInitArgs {
   std::string dir;
   std::string listen;
   uint32_t replicas = 3;
+  std::vector<std::string> sites;  // None: all.
   std::string chunk_size = "512KiB";
 };
 int RunClusterInit(const Globals& globals, const ClusterInitArgs& args);

@@ -208,6 +208,9 @@ void AddCluster(CLI::App& app, Args& args) {
       ->required();
   init->add_option("--replicas", args.cluster_init.replicas, "Copies of every chunk")
       ->capture_default_str();
+  init->add_option("--sites", args.cluster_init.sites,
+                   "SITE,…: no copy is ever at another (default: anywhere)")
+      ->delimiter(',');
   init->add_option("--chunk-size", args.cluster_init.chunk_size, "Average chunk, as in `init`")
       ->capture_default_str();
   init->footer("Makes the key file that --key names; it must not be there yet.");

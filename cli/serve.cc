@@ -96,9 +96,10 @@ void SayListening(const char* what, const ZmqTransport& transport) {
 class NodeService : public Service {
  public:
   // The map that it is told is kept at `map_path`, for a coordinator that has lost its own.
-  NodeService(Node& node, AccessTable& access, Transport& transport, std::string map_path,
-              const CurvePublicKey& coordinator)
+  NodeService(Node& node, uint32_t number, AccessTable& access, Transport& transport,
+              std::string map_path, const CurvePublicKey& coordinator)
       : node_(node),
+        number_(number),
         access_(access),
         transport_(transport),
         map_path_(std::move(map_path)),
@@ -108,6 +109,7 @@ class NodeService : public Service {
 
   void Handle(RpcMessage request, ReplyFn reply) override {
     if (request.method != rpc::kNodeConfigure) {
+      if (Stores(request.method) && !forbidden_.ok()) return reply(forbidden_);
       return node_.Handle(std::move(request), std::move(reply));
     }
     StatusOr<proto::NodeConfigureRequest> head = ParseHead<proto::NodeConfigureRequest>(request);
@@ -120,11 +122,20 @@ class NodeService : public Service {
   }
 
  private:
+  static bool Stores(uint16_t method) {
+    return method == rpc::kNodePin || method == rpc::kNodePut || method == rpc::kNodePull;
+  }
+
   Status Take(const proto::NodeConfigureRequest& request) {
     if (!request.map().empty()) {
       ASSIGN_OR_RETURN(const ClusterMap map, DecodeClusterMap(request.map()));
       RouteNodes(transport_, map);
       map_version_ = map.version;
+      forbidden_ = absl::OkStatus();
+      if (number_ < map.nodes.size() && !AllowsSite(map, map.nodes[number_].failure_domain)) {
+        forbidden_ = absl::FailedPreconditionError(NodeAddress(number_) +
+                                                   " is at a site where no copies may be");
+      }
       // A copy that cannot be written, on a full disk, is no reason not to serve.
       WriteFileAtomically(PosixFs(), map_path_, AsBytes(request.map())).IgnoreError();
     }
@@ -149,6 +160,8 @@ class NodeService : public Service {
   }
 
   Node& node_;
+  const uint32_t number_;
+  Status forbidden_;  // Unless the class allows copies at its site.
   AccessTable& access_;
   Transport& transport_;
   const std::string map_path_;
@@ -225,7 +238,7 @@ Status RunNode(const std::string& config_path) {
   for (const proto::Finding& finding : node->findings()) {
     std::fprintf(stderr, "holdfast: %s\n", Printable(finding.text()).c_str());
   }
-  NodeService service(*node, access, *transport, config.dir + "/cluster-map",
+  NodeService service(*node, config.number, access, *transport, config.dir + "/cluster-map",
                       key.cluster->coordinator);
   const std::string address = NodeAddress(config.number);
   transport->Attach(address, service, *loop);

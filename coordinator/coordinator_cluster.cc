@@ -2,6 +2,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/text.h"
 #include "coordinator/coordinator_impl.h"
 
 namespace holdfast {
@@ -14,6 +16,12 @@ void Coordinator::Impl::AddNode(const RpcMessage& message, const ReplyFn& reply)
   if (!change.ok()) return reply(change.status());
   proto::AddNodeReply answer;
   answer.set_number(change->node);
+  const MapNode& node = change->map.nodes[change->node];
+  if (!AllowsSite(change->map, node.failure_domain)) {
+    answer.set_note(absl::StrCat("It will hold nothing: copies stay at ",
+                                 absl::StrJoin(change->map.sites, ", "), ", and its site is ",
+                                 Printable(SiteOf(node.failure_domain)), "."));
+  }
   ChangeCluster(*std::move(change), MakeMessage(rpc::kAddNode, answer), reply);
 }
 

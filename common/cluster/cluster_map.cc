@@ -4,7 +4,9 @@
 #include <bit>
 #include <functional>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/coding.h"
+#include "common/base/text.h"
 #include "common/cluster/rendezvous.h"
 #include "common/crypto/check.h"
 
@@ -170,6 +172,22 @@ bool ReadClass(Reader& reader, ClusterMap& map) {
          ReadPlacement(reader, map) && ReadTargets(reader, map);
 }
 
+// Whoever made the map: nobody puts anything where it may not be.
+Status CheckSites(const ClusterMap& map) {
+  for (const auto* sets : {&map.placement, &map.target}) {
+    for (const std::vector<uint32_t>& set : *sets) {
+      for (const uint32_t number : set) {
+        const std::string& place = map.nodes[number].failure_domain;
+        if (AllowsSite(map, place)) continue;
+        return absl::InvalidArgumentError(
+            absl::StrCat("the cluster map wants records on ", NodeAddress(number), " at site ",
+                         Printable(SiteOf(place)), ", where they may not be"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<uint32_t> WriteSet(const ClusterMap& map, uint32_t pg) {
@@ -193,10 +211,14 @@ bool HasQuorum(const ClusterMap& map, uint32_t pg, std::span<const uint32_t> hol
   return enough(map.placement[pg]) && (!Migrating(map, pg) || enough(map.target[pg]));
 }
 
+bool AllowsSite(const ClusterMap& map, std::string_view failure_domain) {
+  return map.sites.empty() || std::binary_search(map.sites.begin(), map.sites.end(),
+                                                 SiteOf(failure_domain), std::less<>());
+}
+
 bool IsEligible(const ClusterMap& map, const MapNode& node) {
   return node.state == NodeState::kIn && FixedWeight(node.weight) > 0 &&
-         (map.sites.empty() || std::binary_search(map.sites.begin(), map.sites.end(),
-                                                  SiteOf(node.failure_domain), std::less<>()));
+         AllowsSite(map, node.failure_domain);
 }
 
 void ComputePlacement(ClusterMap& map) {
@@ -243,6 +265,7 @@ StatusOr<ClusterMap> DecodeClusterMap(std::string_view text) {
   if (!ReadNodes(reader, map.nodes) || !ReadClass(reader, map) || !reader.done()) {
     return Damaged(kWhat, "it is malformed");
   }
+  RETURN_IF_ERROR(CheckSites(map));
   return map;
 }
 

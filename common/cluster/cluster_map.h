@@ -76,6 +76,8 @@ bool HasQuorum(const ClusterMap& map, uint32_t pg, std::span<const uint32_t> hol
 inline std::string_view SiteOf(std::string_view failure_domain) {
   return failure_domain.substr(0, failure_domain.find('/'));
 }
+// Whether the class allows records there.
+bool AllowsSite(const ClusterMap& map, std::string_view failure_domain);
 // Whether placement may give the node records: it is in, has a weight, and its site is allowed.
 bool IsEligible(const ClusterMap& map, const MapNode& node);
 
@@ -84,6 +86,7 @@ bool IsEligible(const ClusterMap& map, const MapNode& node);
 void ComputePlacement(ClusterMap& map);
 
 std::string EncodeClusterMap(const ClusterMap& map);
+// kInvalidArgument: malformed, or a group is where the class does not allow it.
 StatusOr<ClusterMap> DecodeClusterMap(std::string_view bytes);
 
 }  // namespace holdfast

@@ -73,16 +73,17 @@ class Cluster(harness.Vault):
     With a Network, "coordinator", "node-0" … and "client" are machines of it.
     """
 
-    def __init__(self, test, directory, nodes=3, replicas=3, out_after=600, network=None):
+    def __init__(self, test, directory, nodes=3, replicas=3, out_after=600, network=None,
+                 sites=(), site_of=lambda i: "site"):
         super().__init__(test, directory, make=False)
-        self.base, self.network = directory, network
+        self.base, self.network, self.site_of = directory, network, site_of
         os.makedirs(directory, exist_ok=True)
         if network:
             network.add("client")
         self.dir = self.endpoint("coordinator")  # What --vault gets.
         home = os.path.join(directory, "coordinator")
         self.run("cluster", "init", home, "--listen", self.dir, "--replicas", str(replicas),
-                 vault=False)
+                 *(["--sites", ",".join(sites)] if sites else []), vault=False)
         config = os.path.join(home, "coordinator.toml")
         with open(config, encoding="utf-8") as file:
             text = file.read().replace("out_after_seconds = 600", f"out_after_seconds = {out_after}")
@@ -111,7 +112,7 @@ class Cluster(harness.Vault):
     def join(self, i):
         home = os.path.join(self.base, f"node-{i}")
         self.run("cluster", "join", home, "--listen", self.endpoint(f"node-{i}"),
-                 "--weight", "1", "--place", f"site/rack/host-{i}")
+                 "--weight", "1", "--place", f"{self.site_of(i)}/rack/host-{i}")
         node = Daemon("node", os.path.join(home, "node.toml"),
                       os.path.join(self.base, f"node-{i}.log"), self.enter(f"node-{i}"))
         self.daemons.append(node)

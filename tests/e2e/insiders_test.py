@@ -28,7 +28,11 @@ class InsidersTest(harness.HoldfastTest):
         self.source = self.path("source")
         harness.make_media_tree(self.source, harness.SEED, files=60, mean=60_000)
         self.cluster.ingest(self.source)
-        key = self.path("principal")
+        self.find_doors()
+
+    def find_doors(self):
+        """Makes a principal, and notes where everybody is."""
+        key = os.path.join(self.cluster.base, "principal")
         self.cluster.run("key", "new-principal", "--roles", "ingest", "--name", "camera", "--out", key)
         public, secret, coordinator = curve.keys_of(key)
         self.keys = public, secret
@@ -175,6 +179,28 @@ class InsidersTest(harness.HoldfastTest):
         quarantine = curve.field(1, bytes(32)) + curve.field(2, bytes(16))
         self.assertEqual(denied, [code for code, _ in self.ask_nodes(4, quarantine)])
         self.everything_is_there()
+
+    def test_a_site_where_nothing_may_be(self):
+        self.cluster.stop()
+        sites = ["berne", "chur", "berne", "abroad"]
+        self.cluster = Cluster(self, self.path("bound"), nodes=4, replicas=3,
+                               sites=["chur", "berne"], site_of=lambda i: sites[i])
+        self.cluster.ingest(self.source)
+        self.find_doors()
+        groups = {n["node"]: n["groups"] for n in self.nodes_of_map()}
+        self.assertEqual({0: 4096, 1: 4096, 2: 4096, 3: 0}, groups)
+        content = os.urandom(5000)
+        self.assertEqual([0, 0, 0, 9], self.put(content, content))  # kFailedPrecondition
+        held = sum(os.path.getsize(os.path.join(d, name)) for d, _, names in
+                   os.walk(os.path.join(self.cluster.node_dirs[3], "segments")) for name in names)
+        self.assertLess(held, 64 << 10)
+        self.cluster.daemons[2].kill()  # Its copies find no other place.
+        self.cluster.run("node", "remove", "2", "--lost")
+        time.sleep(5)
+        self.assertEqual(0, self.nodes_of_map()[3]["groups"])
+
+    def nodes_of_map(self):
+        return self.cluster.run("status", "--json", expect=None).json[-1]["cluster"]["nodes"]
 
     @staticmethod
     def virtual_bytes(daemon):

@@ -165,6 +165,21 @@ TEST(Placement, OnlyAllowedSitesTakeRecords) {
   }
 }
 
+TEST(Placement, AMapThatPlacesElsewhereIsRefused) {
+  ClusterMap map = SixNodes(6);
+  map.sites = {"b", "c"};
+  ComputePlacement(map);
+  EXPECT_TRUE(DecodeClusterMap(EncodeClusterMap(map)).ok());
+  for (const bool target : {false, true}) {
+    ClusterMap wrong = map;
+    wrong.target.resize(kPlacementGroups);
+    (target ? wrong.target : wrong.placement)[4095] = {3, 0};
+    const Status status = DecodeClusterMap(EncodeClusterMap(wrong)).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status));
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("node/0 at site a"));
+  }
+}
+
 TEST(Placement, SiteIsTheFirstComponent) {
   EXPECT_EQ(SiteOf("berne/r1/h2/d3"), "berne");
   EXPECT_EQ(SiteOf("disk0"), "disk0");
