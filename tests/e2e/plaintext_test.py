@@ -1,10 +1,17 @@
 #!/usr/bin/env python3
-"""Nothing plain on disk: no 16-byte run of known source text, no name, in any file of the vault."""
+"""Nothing plain on disk: no 16-byte run of known source text, no name, in any file of the vault.
 
+Nor in the memory of a cluster's nodes; and none of the keys that open content there or in the
+coordinator's.
+"""
+
+import base64
+import json
 import os
 import random
 
 import harness
+from cluster import Cluster
 from harness import BLOCK, HoldfastTest, random_bytes, write_file
 
 RUN = 16
@@ -32,6 +39,28 @@ def find_runs(path, wanted):
         found += [k for k in range(i, end) if data[k:k + RUN] in wanted]
         i = end
     return found
+
+
+def memory_of(daemon):
+    """What the process could write to: heap, stacks, its own data; region by region."""
+    pid = daemon.process.pid
+    with open(f"/proc/{pid}/maps", encoding="ascii") as maps, \
+            open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in maps:
+            where, access = line.split()[:2]
+            begin, end = (int(part, 16) for part in where.split("-"))
+            if "rw" not in access or line.rstrip().endswith("[vvar]"):
+                continue
+            memory.seek(begin)
+            try:
+                while begin < end:
+                    some = memory.read(min(end - begin, 64 << 20))
+                    if not some:
+                        break
+                    yield some
+                    begin += len(some)
+            except OSError:
+                continue  # Not backed by anything.
 
 
 class PlaintextTest(HoldfastTest):
@@ -115,6 +144,39 @@ class PlaintextTest(HoldfastTest):
                     digest = hashlib.new(algorithm, content)
                     self.assertNotIn(digest.digest(), data, path)
                     self.assertNotIn(digest.hexdigest().encode(), data, path)
+
+    def test_memory_of_a_cluster(self):
+        source, contents = self.make_sources()
+        cluster = Cluster(self, self.path("cluster"))
+        cluster.ingest(source, to=self.COLLECTION)
+        cluster.restore(self.path("out"), self.COLLECTION)
+        cluster.verify()
+        with open(cluster.key, encoding="utf-8") as file:
+            keys = {name: base64.b64decode(key) for name, key in json.load(file)["keys"].items()}
+        content_keys = ["k_dedup", "domain_private_key", "root_private_key", "signing_private_key"]
+        secrets = {name: keys[name] for name in [*content_keys, "curve_secret_key"]}
+        home = os.path.dirname(cluster.coordinator.config)
+        with open(os.path.join(home, "coordinator.key"), encoding="utf-8") as file:
+            catalogue_key = base64.b64decode(json.load(file)["keys"]["catalogue_key"])
+        plain = {f"content {i} at {at}": content[at:at + RUN] for i, content in enumerate(contents)
+                 for at in range(0, len(content) - RUN, max(RUN, len(content) // 8))}
+        # That one every library that writes hexadecimal has.
+        plain = {what: run for what, run in plain.items() if run != b"0123456789abcdef"}
+        plain |= {f"name {name}": name for name in [*self.NAMES, self.COLLECTION.encode()]}
+        for i, daemon in enumerate(cluster.daemons):
+            with open(os.path.join(cluster.base, f"node-{i}", "node.key"), encoding="utf-8") as file:
+                own = base64.b64decode(json.load(file)["keys"]["curve_secret_key"])
+            self.search(daemon, secrets | plain | {"catalogue key": catalogue_key}, own)
+        self.search(cluster.coordinator, {name: keys[name] for name in content_keys}, catalogue_key)
+
+    def search(self, daemon, wanted, control):
+        """`control` is a key that must be there: so the search sees what is."""
+        seen = False
+        for some in memory_of(daemon):
+            seen = seen or control in some
+            for what, needle in wanted.items():
+                self.assertNotIn(needle, some, f"{what} in the memory of {daemon.config}")
+        self.assertTrue(seen, "the search does not find what is there")
 
     def test_the_key_file_is_not_among_them(self):
         vault = self.vault()
