@@ -1,5 +1,6 @@
 #include "cli/serve.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <mutex>
@@ -109,7 +110,6 @@ class NodeService : public Service {
 
   void Handle(RpcMessage request, ReplyFn reply) override {
     if (request.method != rpc::kNodeConfigure) {
-      if (Stores(request.method) && !forbidden_.ok()) return reply(forbidden_);
       return node_.Handle(std::move(request), std::move(reply));
     }
     StatusOr<proto::NodeConfigureRequest> head = ParseHead<proto::NodeConfigureRequest>(request);
@@ -122,30 +122,27 @@ class NodeService : public Service {
   }
 
  private:
-  static bool Stores(uint16_t method) {
-    return method == rpc::kNodePin || method == rpc::kNodePut || method == rpc::kNodePull;
-  }
-
+  // Who may do what is taken whatever the map is like.
   Status Take(const proto::NodeConfigureRequest& request) {
-    if (!request.map().empty()) {
-      ASSIGN_OR_RETURN(const ClusterMap map, DecodeClusterMap(request.map()));
-      RouteNodes(transport_, map);
-      map_version_ = map.version;
-      forbidden_ = absl::OkStatus();
-      if (number_ < map.nodes.size() && !AllowsSite(map, map.nodes[number_].failure_domain)) {
-        forbidden_ = absl::FailedPreconditionError(NodeAddress(number_) +
-                                                   " is at a site where no copies may be");
+    if (request.has_principals()) {
+      std::vector<Principal> principals;
+      for (const proto::PrincipalEntry& entry : request.principals()) {
+        principals.push_back({CurvePublicKey::FromBytes(AsBytes(entry.key())), entry.roles(),
+                              entry.revoked(), entry.added_nanos(), entry.name()});
       }
-      // A copy that cannot be written, on a full disk, is no reason not to serve.
-      WriteFileAtomically(PosixFs(), map_path_, AsBytes(request.map())).IgnoreError();
+      SetPrincipals(request.access_version(), std::move(principals));
     }
-    if (!request.has_principals()) return absl::OkStatus();
-    std::vector<Principal> principals;
-    for (const proto::PrincipalEntry& entry : request.principals()) {
-      principals.push_back({CurvePublicKey::FromBytes(AsBytes(entry.key())), entry.roles(),
-                            entry.revoked(), entry.added_nanos(), entry.name()});
+    if (request.map().empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const ClusterMap map, DecodeClusterMap(request.map()));
+    RouteNodes(transport_, map);
+    map_version_ = map.version;
+    std::vector<bool> held(kPlacementGroups);
+    for (uint32_t pg = 0; pg < map.placement.size(); ++pg) {
+      held[pg] = std::ranges::count(WriteSet(map, pg), number_) != 0;
     }
-    SetPrincipals(request.access_version(), std::move(principals));
+    node_.SetGroups(std::move(held));
+    // A copy that cannot be written, on a full disk, is no reason not to serve.
+    WriteFileAtomically(PosixFs(), map_path_, AsBytes(request.map())).IgnoreError();
     return absl::OkStatus();
   }
 
@@ -161,7 +158,6 @@ class NodeService : public Service {
 
   Node& node_;
   const uint32_t number_;
-  Status forbidden_;  // Unless the class allows copies at its site.
   AccessTable& access_;
   Transport& transport_;
   const std::string map_path_;

@@ -55,7 +55,7 @@ Status ChunkStore::Resolve(PendingChunk& chunk, Sealer& sealer) {
 std::vector<ChunkStore::Variant> ChunkStore::FetchVariants(PendingChunk& chunk) {
   std::vector<Variant> variants;
   for (PendingChunk::Replica& replica : chunk.replicas) {
-    if (replica.state != State::kPresent) continue;
+    if (replica.state != State::kPresent && replica.state != State::kToProve) continue;
     proto::NodeGetRequest request;
     request.set_ids(std::string(AsView(chunk.identity.id.bytes())));
     StatusOr<RpcMessage> reply =
@@ -68,6 +68,7 @@ std::vector<ChunkStore::Variant> ChunkStore::FetchVariants(PendingChunk& chunk) 
     } else if (head->answers_size() == 1 && head->answers(0).status() == proto::PRESENT &&
                reply->frames.size() == 1) {
       replica.checksum = ChecksumOf(reply->frames[0].view);
+      replica.state = State::kPresent;
       variants.push_back({static_cast<size_t>(&replica - chunk.replicas.data()),
                           {std::move(reply->frames[0]), replica.checksum}});
     } else {

@@ -21,7 +21,7 @@ std::optional<Buffer> TryReplicas(Vault& vault, const ClusterMap& map, const Chu
                                   const SealedChunkInfo& info, std::string& wrong,
                                   bool& unreachable) {
   const std::vector<uint32_t> nodes = vault.ReadOrder(map, ref.id);
-  size_t again = 0;
+  size_t again = 0;  // On this node.
   for (size_t i = 0; i < nodes.size(); ++i) {
     const uint32_t node = nodes[i];
     const GetAnswer answer = GetFromNode(vault.transport(), node, ref.id,
@@ -32,12 +32,14 @@ std::optional<Buffer> TryReplicas(Vault& vault, const ClusterMap& map, const Chu
       Buffer plaintext(info.length);
       status = OpenAndCheck(vault.domain_keys(), ref, info, answer.stored.view, plaintext);
       if (status.ok()) return plaintext;
-      if (absl::IsDataLoss(status) &&
-          QuarantineRecord(vault.transport(), node, ref.id, answer.checksum) &&
-          again++ < kVariants) {
-        --i;  // Something else is in its place.
+      if (absl::IsDataLoss(status) && QuarantineRecord(vault.transport(), answer) &&
+          again < kVariants) {
+        ++again;  // Something else is in its place.
+        --i;
+        continue;
       }
     }
+    again = 0;
     unreachable |= !absl::IsDataLoss(status);
     absl::StrAppend(&wrong, wrong.empty() ? "" : "; ", "node ", node, ": ", status.message());
   }

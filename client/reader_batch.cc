@@ -159,7 +159,7 @@ void ReadBatch::OpenSlot(ReadJob& job, Slot& slot) {
       slot.opened = status.ok();
       if (slot.opened) good = stored;
       if (absl::IsDataLoss(status)) {
-        QuarantineRecord(vault_.transport(), answer.node, chunk.ref.id, answer.checksum);
+        QuarantineRecord(vault_.transport(), answer);
       }
     } else if (status.ok() && !std::ranges::equal(stored.view, good.view)) {
       answer.stored = stored;
@@ -169,7 +169,7 @@ void ReadBatch::OpenSlot(ReadJob& job, Slot& slot) {
     all_good = false;
     job.OnFault({answer.node, chunk.ref.id, status});
   }
-  if (options_.all_replicas && all_good && slot.answers > 1) checked_.Insert(chunk.ref.id);
+  slot.all_good = all_good && slot.answers > 1;
 }
 
 // A replica whose bytes are not those of the one that opened.
@@ -183,7 +183,7 @@ Status ReadBatch::CheckVariant(const Slot& slot, const GetAnswer& answer) {
         absl::StrCat(ChunkName(chunk.ref.id), " is good, but differs from another replica"));
   }
   if (absl::IsDataLoss(status)) {
-    QuarantineRecord(vault_.transport(), answer.node, chunk.ref.id, answer.checksum);
+    QuarantineRecord(vault_.transport(), answer);
   }
   return status;
 }
@@ -232,14 +232,27 @@ void ReadBatch::CheckChunkByChunk(Slice& slice) {
     const Bytes plaintext = PlaceOf(slot);
     if (!slot.opened ||
         !HasIdentity(vault_.domain_keys(), slot.chunk.ref, slot.chunk.info, plaintext)) {
+      if (slot.opened) CheckReplicas(*stream.job, slot);
       Status status = Repair(slot);
-      if (slot.opened && !status.ok()) {
-        const GetAnswer& answer = gets_[slot.first_answer];
-        stream.job->OnFault({answer.node, slot.chunk.ref.id, status});
-      }
       if (stream.status.ok()) stream.status = status;
     }
     if (stream.status.ok()) kernels::Update(stream.state, DigestsOf(slice), plaintext);
+  }
+}
+
+// What was asked for opens, but to other content: of all that gave it.
+void ReadBatch::CheckReplicas(ReadJob& job, const Slot& slot) {
+  const PlacedChunk& chunk = slot.chunk;
+  Buffer plaintext(chunk.info.length);
+  for (size_t i = 0; i < slot.answers; ++i) {
+    const uint32_t node = gets_[slot.first_answer + i].node;
+    const GetAnswer answer = GetFromNode(vault_.transport(), node, chunk.ref.id, kRequestNanos);
+    if (!answer.status.ok()) continue;  // Told before.
+    const Status status =
+        OpenAndCheck(vault_.domain_keys(), chunk.ref, chunk.info, answer.stored.view, plaintext);
+    if (status.ok()) continue;
+    job.OnFault({node, chunk.ref.id, status});
+    if (absl::IsDataLoss(status)) QuarantineRecord(vault_.transport(), answer);
   }
 }
 
@@ -266,6 +279,9 @@ void ReadBatch::Settle(Slice& slice) {
   ReadStream& stream = *slice.stream;
   const bool fast = slice.message != nullptr && Matches(slice);
   if (!fast) CheckChunkByChunk(slice);
+  for (const Slot& slot : SlotsOf(slice)) {
+    if (fast && options_.all_replicas && slot.all_good) checked_.Insert(slot.chunk.ref.id);
+  }
   if (slice.last && stream.status.ok()) {
     stream.status = CompareDigests(
         slice, fast ? slice.message->result : kernels::Finish(stream.state, DigestsOf(slice)));

@@ -66,6 +66,7 @@ class ReadBatch {
     size_t first_answer = 0, answers = 0;
     size_t at = 0;  // In the slab.
     bool opened = false;
+    bool all_good = false;  // Several answers, all the same.
   };
   struct Slice {
     std::shared_ptr<ReadStream> stream;
@@ -90,6 +91,7 @@ class ReadBatch {
   bool Matches(const Slice& slice);
   void CheckChunkByChunk(Slice& slice);
   Status Repair(Slot& slot);
+  void CheckReplicas(ReadJob& job, const Slot& slot);
   Status CompareDigests(const Slice& slice, const kernels::Digests& got) const;
   uint32_t DigestsOf(const Slice& slice) const;
   void Settle(Slice& slice);

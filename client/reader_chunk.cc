@@ -71,13 +71,13 @@ Status OpenAndCheck(const DomainKeys& keys, const ChunkRef& ref, const SealedChu
   return absl::OkStatus();
 }
 
-bool QuarantineRecord(Transport& transport, uint32_t node, const RecordId& id,
-                      const Checksum& checksum) {
+bool QuarantineRecord(Transport& transport, const GetAnswer& answer) {
   proto::NodeQuarantineRequest request;
-  request.set_id(ToString(id.bytes()));
-  request.set_checksum(ToString(checksum.bytes()));
+  request.set_id(ToString(answer.id.bytes()));
+  request.set_checksum(ToString(answer.checksum.bytes()));
+  request.set_place(answer.place);
   const StatusOr<RpcMessage> reply =
-      CallAndWait(transport, NodeAddress(node), MakeMessage(rpc::kNodeQuarantine, request),
+      CallAndWait(transport, NodeAddress(answer.node), MakeMessage(rpc::kNodeQuarantine, request),
                   kQuarantineTimeoutNanos);
   if (!reply.ok()) return false;
   const auto head = ParseHead<proto::NodeQuarantineReply>(*reply);

@@ -1,6 +1,7 @@
 // One chunk, from stored bytes to checked plaintext.
 #pragma once
 
+#include "client/reader_gets.h"
 #include "client/vault.h"
 
 namespace holdfast {
@@ -22,10 +23,9 @@ bool HasIdentity(const DomainKeys& keys, const ChunkRef& ref, const SealedChunkI
 Status OpenAndCheck(const DomainKeys& keys, const ChunkRef& ref, const SealedChunkInfo& info,
                     Bytes stored, MutableBytes out);
 
-// Tells the node to set aside a record that does not open to its chunk; true when it has put
-// another in its place. Waits; a node that does not answer leaves it for the next reader.
-bool QuarantineRecord(Transport& transport, uint32_t node, const RecordId& id,
-                      const Checksum& checksum);
+// Tells the node to set aside the record it gave, which does not open to its chunk; true when it
+// has put another in its place. Waits; a node that does not answer leaves it for the next reader.
+bool QuarantineRecord(Transport& transport, const GetAnswer& answer);
 
 // The object digests that a manifest records (kernels::DigestSet).
 uint32_t RecordedDigests(const SealedManifest& sealed);

@@ -121,6 +121,7 @@ void NodeGets::TakeReply(const Request& request, StatusOr<RpcMessage> reply) {
     answer.status = AnswerStatus(a, reply->frames[k]);
     if (!answer.status.ok()) continue;
     answer.checksum = Checksum::FromBytes(AsBytes(a.checksum()));
+    answer.place = a.place();
     answer.stored = std::move(reply->frames[k]);
     bytes_received_ += answer.stored.view.size();
   }

@@ -23,6 +23,7 @@ struct GetAnswer {
   Status status;
   SharedBytes stored;
   Checksum checksum;
+  uint64_t place = 0;  // Which record of this id it is, on that node.
 };
 
 // One round of questions: Add all, Send once, Wait once, then read the answers. One thread.

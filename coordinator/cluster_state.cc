@@ -125,6 +125,10 @@ StatusOr<ClusterState::Change> ClusterState::PlanAddNode(const proto::AddNodeReq
     change.map.nodes.push_back(node);
     change.node = node.number;
   } else {
+    if (!AllowsSite(map_, node.failure_domain) && AllowsSite(map_, known->failure_domain)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          NodeAddress(known->number), " may hold copies: it stays at a site where they may be"));
+    }
     change.node = node.number = known->number;
     node.state = known->state;
     *known = node;

@@ -190,7 +190,7 @@ void Repair::EvaluateGroup(uint32_t pg, RepairReport& report, std::vector<Candid
   if (!settled && group.differ_nanos == 0) group.differ_nanos = now;
   group.digests = std::move(digests);
   if (settled) {
-    group.complete |= migrating && all_answer;
+    group.complete |= migrating && all_answer && AllEqual(group.digests);
     if (AllEqual(group.digests)) group.disputed = 0;
     return;
   }
@@ -243,7 +243,8 @@ void Repair::Finished(const Job& job, const GroupRepairResult& result) {
     group.disputed = result.disputed;
     // Not those of now: what came since was not compared.
     if (job.all && result.disputed > 0 && result.copied_records == 0) group.settled = job.digests;
-    group.complete |= job.all && Migrating(map_, job.pg);
+    // Where the members do not agree, a reader has to say who is right before any of them goes.
+    group.complete |= job.all && Migrating(map_, job.pg) && result.disputed == 0;
   }
   StartJobs();
 }

@@ -177,7 +177,8 @@ Status IndexDelta::AddRecord(const RecordHeader& header, Location at, bool quara
   entry.checksum = header.checksum;
   entry.writer = header.writer;
   if (header.kind == RecordKind::kChunk) {
-    if (*slot && !(*slot)->quarantined && (*slot)->at != at) {
+    if (*slot && (*slot)->kind == RecordKind::kChunk && !(*slot)->quarantined && (*slot)->at < at &&
+        (*slot)->writer != header.writer) {
       rows_[AsideKey(header.id, (*slot)->at)] = Encode(**slot);
     }
     if (header.number != 0) {
@@ -212,8 +213,10 @@ Status IndexDelta::AddQuarantine(const QuarantineEntry& quarantine) {
   return absl::OkStatus();
 }
 
-void IndexDelta::AddProof(const RecordId& id, const WriterId& writer, const Checksum& checksum) {
-  rows_[ProofKey(id, writer)] = AsView(checksum.bytes());
+void IndexDelta::AddProof(const RecordId& id, const WriterId& writer, Location at) {
+  std::string& value = rows_[ProofKey(id, writer)];
+  AppendBigEndian(value, at.segment);
+  AppendBigEndian(value, at.offset);
 }
 
 void IndexDelta::AddDropped(const Dropped& dropped) {
@@ -349,16 +352,17 @@ StatusOr<std::vector<IndexEntry>> Index::SetAside(const RecordId& id) {
   return entries;
 }
 
-StatusOr<std::vector<std::optional<Checksum>>> Index::Proofs(const std::vector<RecordId>& ids,
+StatusOr<std::vector<std::optional<Location>>> Index::Proofs(const std::vector<RecordId>& ids,
                                                              const WriterId& writer) {
   std::vector<std::string> keys;
   keys.reserve(ids.size());
   for (const RecordId& id : ids) keys.push_back(ProofKey(id, writer));
   ASSIGN_OR_RETURN(auto values, Get(keys));
-  std::vector<std::optional<Checksum>> proofs(ids.size());
+  std::vector<std::optional<Location>> proofs(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
-    if (!values[i] || values[i]->size() != Checksum::kSize) continue;
-    proofs[i] = Checksum::FromBytes(AsBytes(*values[i]));
+    if (!values[i] || values[i]->size() != 16) continue;
+    const std::string_view value = *values[i];
+    proofs[i] = Location{ReadBigEndian(value.substr(0, 8)), ReadBigEndian(value.substr(8))};
   }
   return proofs;
 }

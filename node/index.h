@@ -7,10 +7,11 @@
 //        "d" be32 seg, be64 at → Dropped   ranges a recovery dropped
 //        "q" id                → (empty)   entries that were quarantined, perhaps replaced since
 //        "v" be32 seg          → wall time of the segment's last full check
-//        "a" id, be32 seg, be64 at → entry that a record of another content replaced; (empty): it
-//        is
-//                                back. Rows of records whose replacement may be a lie (node_get.cc)
-//        "p" id, writer        → checksum of the record that this writer has put the bytes of too
+//        "a" id, be32 seg, be64 at → entry of a chunk that another writer's record replaced, which
+//                                may be a lie (node_get.cc); (empty): it is back
+//        "p" id, writer        → be64 seg, be64 at: the record that this writer has put the bytes
+//        of
+//                                too
 //        "state/…"             → checkpoint, highest commit number
 //
 // While the Kv refuses writes (a full disk), rows wait in memory and reads see them; that is safe
@@ -75,14 +76,14 @@ class IndexDelta {
   // Reads in one go what the calls below would read one by one.
   Status Load(const std::vector<RecordId>& ids);
   // The record takes over its id: a second record of one id is only ever written to replace the
-  // first. Touch only grows (N6). A chunk that was not quarantined is set aside.
+  // first. Touch only grows (N6). A chunk of another writer that was not quarantined is set aside.
   Status AddRecord(const RecordHeader& header, Location at, bool quarantined = false);
   // Ids that are not indexed are passed over.
   Status AddTouch(uint64_t epoch, std::span<const RecordId> ids);
   // Marks the entry only while it still points to that very record.
   Status AddQuarantine(const QuarantineEntry& entry);
-  // The writer has put the same bytes as the record with this checksum. Lost with the index.
-  void AddProof(const RecordId& id, const WriterId& writer, const Checksum& checksum);
+  // The writer has put the same bytes as the record there. Lost with the index.
+  void AddProof(const RecordId& id, const WriterId& writer, Location at);
   void AddDropped(const Dropped& dropped);
   void SetCheckpoint(const Checkpoint& checkpoint);
   void SetVerified(uint64_t segment, int64_t wall_nanos);
@@ -122,10 +123,10 @@ class Index {
   StatusOr<std::vector<std::pair<uint64_t, RecordId>>> Commits(uint64_t from, size_t limit);
   // Entries that are quarantined now.
   StatusOr<uint64_t> CountQuarantined();
-  // What was set aside of this id and is not back.
+  // What was set aside of this id and is not back, oldest first.
   StatusOr<std::vector<IndexEntry>> SetAside(const RecordId& id);
-  // Per id the checksum of the record that the writer has proved, if any.
-  StatusOr<std::vector<std::optional<Checksum>>> Proofs(const std::vector<RecordId>& ids,
+  // Per id the record that the writer has proved, if any.
+  StatusOr<std::vector<std::optional<Location>>> Proofs(const std::vector<RecordId>& ids,
                                                         const WriterId& writer);
   // Of one segment, or of all (0).
   StatusOr<std::vector<Dropped>> DroppedRanges(uint64_t segment);

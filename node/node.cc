@@ -41,6 +41,7 @@ Node::Node(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Node::~Node() { impl_->Stop(); }
 
+void Node::SetGroups(std::vector<bool> held) { impl_->SetGroups(std::move(held)); }
 void Node::Handle(RpcMessage request, ReplyFn reply) {
   impl_->Handle(std::move(request), std::move(reply));
 }

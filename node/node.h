@@ -67,6 +67,9 @@ class Node : public Service {
   // thread once Close's `done` has run.
   ~Node() override;
 
+  // On the Loop. The placement groups of which principals may bring chunks, one per group; all,
+  // until it is said.
+  void SetGroups(std::vector<bool> held);
   void Handle(RpcMessage request, ReplyFn reply) override;
   // Writes what waits, gives preallocated space back, updates the superblock, flushes the index;
   // then calls `done`. Later requests are answered kUnavailable.

@@ -13,6 +13,7 @@ namespace holdfast {
 namespace {
 
 constexpr uint32_t kMaxCommitsPerReply = 4096;
+constexpr uint64_t kMaxSetAsideBytes = 24u << 20;
 
 proto::RecordStatus StatusOf(RecordRead::Result result) {
   switch (result) {
@@ -26,6 +27,16 @@ proto::RecordStatus StatusOf(RecordRead::Result result) {
   return proto::UNREADABLE;
 }
 
+uint64_t PlaceOf(const IndexEntry& entry) {
+  return RestoredNumber({entry.at.segment, entry.at.offset});
+}
+
+// Whether that is the record that a reader could not open.
+bool Names(const proto::NodeQuarantineRequest& request, const IndexEntry& entry) {
+  return AsView(entry.checksum.bytes()) == request.checksum() &&
+         (request.place() == 0 || request.place() == PlaceOf(entry));
+}
+
 // A record whose header is damaged cannot be copied, though its bytes may be good.
 void SetOrigin(const RecordRead& read, proto::RecordAnswer& answer) {
   if (answer.status() != proto::PRESENT) return;
@@ -34,6 +45,18 @@ void SetOrigin(const RecordRead& read, proto::RecordAnswer& answer) {
   answer.set_number(read.entry.number);
   answer.set_domain(ToString(read.header->domain.bytes()));
   answer.set_writer(ToString(read.header->writer.bytes()));
+}
+
+void AddReplaced(RecordRead read, proto::NodeGetReply& out, std::vector<SharedBytes>& frames) {
+  if (read.result != RecordRead::Result::kGood || !read.header) return;
+  proto::RecordAnswer& answer = *out.add_answers();
+  answer.set_status(proto::PRESENT);
+  answer.set_replaced_id(ToString(read.id.bytes()));
+  answer.set_stored_length(read.entry.length);
+  answer.set_checksum(ToString(read.entry.checksum.bytes()));
+  answer.set_touch_epoch(read.entry.touch_epoch);
+  SetOrigin(read, answer);
+  frames.push_back(std::move(read.payload));
 }
 
 }  // namespace
@@ -55,25 +78,48 @@ void Node::Impl::HandleGet(const RpcMessage& request, ReplyFn reply) {
   }
   const bool origin = head->with_origin();
   if (!origin) client_nanos_ = env_.clock.MonotonicNanos();
-  ReadAndQuarantine(std::move(reads), [read_of, origin, reply](std::vector<RecordRead> done) {
-    proto::NodeGetReply out;
-    std::vector<SharedBytes> frames(read_of.size());
-    for (size_t i = 0; i < read_of.size(); ++i) {
-      proto::RecordAnswer& answer = *out.add_answers();
-      answer.set_status(proto::MISSING);
-      if (read_of[i] == SIZE_MAX) continue;
-      RecordRead& read = done[read_of[i]];
-      answer.set_status(StatusOf(read.result));
-      answer.set_stored_length(read.entry.length);
-      answer.set_checksum(ToString(read.entry.checksum.bytes()));
-      answer.set_touch_epoch(read.entry.touch_epoch);
-      frames[i] = std::move(read.payload);
-      if (origin) SetOrigin(read, answer);
+  const size_t asked = reads.size();
+  if (origin) {
+    const Status added = AddSetAside(*ids, reads);
+    if (!added.ok()) return reply(IndexError(added));
+  }
+  ReadAndQuarantine(std::move(reads),
+                    [read_of, asked, origin, reply](std::vector<RecordRead> done) {
+                      proto::NodeGetReply out;
+                      std::vector<SharedBytes> frames(read_of.size());
+                      for (size_t i = 0; i < read_of.size(); ++i) {
+                        proto::RecordAnswer& answer = *out.add_answers();
+                        answer.set_status(proto::MISSING);
+                        if (read_of[i] == SIZE_MAX) continue;
+                        RecordRead& read = done[read_of[i]];
+                        answer.set_status(StatusOf(read.result));
+                        answer.set_stored_length(read.entry.length);
+                        answer.set_checksum(ToString(read.entry.checksum.bytes()));
+                        answer.set_touch_epoch(read.entry.touch_epoch);
+                        answer.set_place(PlaceOf(read.entry));
+                        frames[i] = std::move(read.payload);
+                        if (origin) SetOrigin(read, answer);
+                      }
+                      for (size_t i = asked; i < done.size(); ++i)
+                        AddReplaced(std::move(done[i]), out, frames);
+                      RpcMessage message = MakeMessage(rpc::kNodeGet, out);
+                      message.frames = std::move(frames);
+                      reply(std::move(message));
+                    });
+}
+
+// As much as a reply has room for beside what was asked.
+Status Node::Impl::AddSetAside(const std::vector<RecordId>& ids, std::vector<RecordRead>& reads) {
+  uint64_t bytes = 0;
+  for (const RecordId& id : ids) {
+    ASSIGN_OR_RETURN(const auto aside, index_->SetAside(id));
+    for (const IndexEntry& old : aside) {
+      if (!Reachable(old) || bytes + old.length > kMaxSetAsideBytes) continue;
+      bytes += old.length;
+      reads.push_back({id, old});
     }
-    RpcMessage message = MakeMessage(rpc::kNodeGet, out);
-    message.frames = std::move(frames);
-    reply(std::move(message));
-  });
+  }
+  return absl::OkStatus();
 }
 
 void Node::Impl::ReadAndQuarantine(std::vector<RecordRead> reads,
@@ -109,18 +155,19 @@ void Node::Impl::HandleQuarantine(const RpcMessage& request, ReplyFn reply) {
   auto entries = index_->Find({id});
   if (!entries.ok()) return reply(IndexError(entries.status()));
   auto op = std::make_shared<Operation>(
-      [self = shared_from_this(), id, reply, checksum = head->checksum()](const Status& status) {
+      [self = shared_from_this(), reply, request = *head](const Status& status) {
         if (!status.ok()) return reply(status);
-        self->BringBack(id, checksum, reply);
+        self->BringBack(request, reply);
       });
   const std::optional<IndexEntry>& entry = entries->front();
-  if (entry && !entry->quarantined && AsView(entry->checksum.bytes()) == head->checksum()) {
+  if (entry && !entry->quarantined && Names(*head, *entry)) {
     QuarantineBad(id, entry->at, op);
   }
   op->Release();
 }
 
-void Node::Impl::BringBack(const RecordId& id, const std::string& checksum, const ReplyFn& reply) {
+void Node::Impl::BringBack(const proto::NodeQuarantineRequest& request, const ReplyFn& reply) {
+  const RecordId id = RecordId::FromBytes(AsBytes(request.id()));
   auto entries = index_->Find({id});
   if (!entries.ok()) return reply(IndexError(entries.status()));
   auto aside = index_->SetAside(id);
@@ -129,8 +176,12 @@ void Node::Impl::BringBack(const RecordId& id, const std::string& checksum, cons
   proto::NodeQuarantineReply out;
   auto reads = std::make_shared<std::vector<RecordRead>>();
   if (entry && !entry->quarantined) {
-    out.set_another(AsView(entry->checksum.bytes()) != checksum);  // Another reader was here.
-  } else if (entry) {
+    out.set_another(!Names(request, *entry));  // Another reader was here.
+  } else if (entry && entry->kind == RecordKind::kChunk) {
+    // The newest first; but before all what is not of who wrote what did not open.
+    std::reverse(aside->begin(), aside->end());
+    std::stable_partition(aside->begin(), aside->end(),
+                          [&](const IndexEntry& old) { return old.writer != entry->writer; });
     for (const IndexEntry& old : *aside) {
       if (old.at != entry->at && Reachable(old)) reads->push_back({id, old});
     }

@@ -30,6 +30,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void Stop();
   void Handle(RpcMessage request, ReplyFn reply);
   void Close(std::function<void(Status)> done);
+  void SetGroups(std::vector<bool> held) { groups_ = std::move(held); }
   const std::vector<proto::Finding>& findings() const { return findings_; }
 
  private:
@@ -74,7 +75,13 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
                                       const std::vector<std::optional<IndexEntry>>& entries);
   // Whether a put of what another principal's batch, on its way, holds too has to wait for that.
   bool WaitsForOthers(const std::shared_ptr<Admission>& a);
+  // Whether the map places here what a principal brings.
+  Status CheckGroups(const Admission& a) const;
   void Compare(Admission& a, size_t i, const IndexEntry& entry);
+  // Whether the record that is there, or on its way, is of a kind that keeps this put out: nobody
+  // who stores chunks takes the place of anything else, nor keeps it from the coordinator.
+  static bool KeepsOut(const Admission& a, RecordKind kind);
+  static bool GivesWay(const Admission& a, size_t i, RecordKind kind);
   void Touch(const RecordId& id, uint64_t known, uint64_t epoch, const OperationPtr& op);
   // Sends the answers of an admission.
   template <class Reply>
@@ -100,8 +107,9 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void QuarantineBad(const RecordId& id, Location at, const OperationPtr& op);
   // After a reader found that the record with this checksum does not open: what it had replaced
   // comes back.
-  void BringBack(const RecordId& id, const std::string& checksum, const ReplyFn& reply);
+  void BringBack(const proto::NodeQuarantineRequest& request, const ReplyFn& reply);
   void BringBack(const RecordRead& read, const ReplyFn& reply);
+  Status AddSetAside(const std::vector<RecordId>& ids, std::vector<RecordRead>& reads);
 
   // node_check.cc
   void HandleCheckSegment(const RpcMessage& request, ReplyFn reply);
@@ -134,6 +142,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   uint64_t unflushed_bytes_ = 0;
   std::shared_ptr<EntryTally> tally_;  // Of the check pass under way.
   GroupDigests digests_;
+  std::vector<bool> groups_;              // That principals may bring chunks of; empty: all.
   int64_t client_nanos_ = INT64_MIN / 2;  // When a client was last served.
   int64_t copy_free_nanos_ = 0;           // When the next copy may begin.
 };
@@ -150,7 +159,9 @@ struct Node::Impl::Admission {
   std::function<void(const Status&, const Admission&)> done;
   // The principal, if it is one whose word about a record of others is not enough.
   std::optional<WriterId> prover;
-  std::vector<bool> doubted;  // Per id.
+  std::vector<bool> doubted;                          // Per id.
+  std::vector<std::pair<RecordId, Location>> proofs;  // What it has shown.
+  int rounds = 0;
   // What reading told about records that were stale or doubted, by id.
   struct Checked {
     Location at;

@@ -10,6 +10,7 @@
 // compared with what is here, byte by byte, and a difference is said (docs/formats/protocol.md).
 #include "absl/strings/str_cat.h"
 #include "common/cluster/access.h"
+#include "common/cluster/cluster_map.h"
 #include "common/crypto/domain_keys.h"
 #include "node/node_impl.h"
 
@@ -18,6 +19,8 @@ namespace {
 
 // Index rows that may wait in memory while the index's disk refuses them.
 constexpr size_t kMaxIndexBacklog = 1'000'000;
+// Times that one request looks again, because what it was compared with has changed meanwhile.
+constexpr int kMaxRounds = 8;
 
 bool IsPutKind(RecordKind kind) {
   return kind == RecordKind::kChunk || kind == RecordKind::kManifestPart ||
@@ -124,6 +127,10 @@ void Node::Impl::Admission::AddPut(RecordHeader header, uint64_t touch_epoch, bo
 void Node::Impl::Admit(const std::shared_ptr<Admission>& a) {
   if (closed_) return a->done(absl::UnavailableError(options_.dir + ": the node is closed"), *a);
   if (!broken_.ok()) return a->done(broken_, *a);
+  if (Status status = CheckGroups(*a); !status.ok()) return a->done(status, *a);
+  if (++a->rounds > kMaxRounds) {
+    return a->done(absl::UnavailableError(options_.dir + ": others write the same; try again"), *a);
+  }
   if (WaitsForOthers(a)) return;
   auto entries = index_->Find(a->ids);
   if (!entries.ok()) return a->done(IndexError(entries.status()), *a);
@@ -165,6 +172,17 @@ void Node::Impl::Admit(const std::shared_ptr<Admission>& a) {
       });
 }
 
+// Were it taken, it would lie ready for the day on which the group moves here.
+Status Node::Impl::CheckGroups(const Admission& a) const {
+  if (!a.prover || groups_.empty()) return absl::OkStatus();
+  for (const RecordId& id : a.ids) {
+    if (groups_[PlacementGroupOf(id)]) continue;
+    return absl::UnavailableError(absl::StrCat("stale map: ", NodeAddress(options_.node_number),
+                                               " does not hold what is brought here"));
+  }
+  return absl::OkStatus();
+}
+
 StatusOr<std::vector<bool>> Node::Impl::Doubted(
     const Admission& a, const std::vector<std::optional<IndexEntry>>& entries) {
   std::vector<bool> doubted(a.ids.size());
@@ -178,7 +196,7 @@ StatusOr<std::vector<bool>> Node::Impl::Doubted(
   if (ids.empty()) return doubted;
   ASSIGN_OR_RETURN(const auto proofs, index_->Proofs(ids, *a.prover));
   for (size_t k = 0; k < ids.size(); ++k) {
-    doubted[places[k]] = !proofs[k] || *proofs[k] != entries[places[k]]->checksum;
+    doubted[places[k]] = !proofs[k] || *proofs[k] != entries[places[k]]->at;
   }
   return doubted;
 }
@@ -205,7 +223,7 @@ bool Node::Impl::WaitsForOthers(const std::shared_ptr<Admission>& a) {
 // Present, and not found bad or unreadable just now.
 bool Node::Impl::PresentFor(const Admission& a, size_t i,
                             const std::optional<IndexEntry>& entry) const {
-  if (!Present(a.ids[i], entry)) return false;
+  if (!Present(a.ids[i], entry) || GivesWay(a, i, entry->kind)) return false;
   const Admission::Checked* checked = a.Find(a.ids[i], *entry);
   return checked == nullptr || checked->result == RecordRead::Result::kGood;
 }
@@ -241,8 +259,21 @@ void Node::Impl::Decide(const std::shared_ptr<Admission>& a,
   for (size_t i = 0; i < a->ids.size(); ++i) {
     if (!a->refused(i)) DecideOne(*a, i, entries[i], op);
   }
+  if (!a->proofs.empty() && index_->backlog() == 0) {
+    IndexDelta delta(*index_);
+    for (const auto& [id, at] : a->proofs) delta.AddProof(id, *a->prover, at);
+    (void)index_->Apply(std::move(delta));  // Lost, they are asked for again.
+  }
   a->frames.clear();
   op->Release();
+}
+
+bool Node::Impl::KeepsOut(const Admission& a, RecordKind kind) {
+  return a.prover && a.is_put() && kind != RecordKind::kChunk;
+}
+
+bool Node::Impl::GivesWay(const Admission& a, size_t i, RecordKind kind) {
+  return a.is_put() && kind == RecordKind::kChunk && a.headers[i].kind != RecordKind::kChunk;
 }
 
 void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntry>& entry,
@@ -253,7 +284,9 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
   const uint64_t epoch = a.touches[i];
   const uint64_t indexed_touch = entry ? entry->touch_epoch : 0;
   const std::optional<GroupCommit::PendingRecord> pending = commits_->FindRecord(id);
-  if (pending && !replace) {
+  if (pending && KeepsOut(a, pending->kind)) return answer.set_status(proto::REFUSED);
+  if (entry && KeepsOut(a, entry->kind)) return answer.set_status(proto::REFUSED);
+  if (pending && !replace && !GivesWay(a, i, pending->kind)) {
     if (a.of_others(pending->kind, pending->writer)) return answer.set_status(proto::PROVE);
     commits_->WaitForRecord(id, op);
     const uint64_t known = std::max(pending->touch_epoch, indexed_touch);
@@ -284,9 +317,7 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
 void Node::Impl::Compare(Admission& a, size_t i, const IndexEntry& entry) {
   const Admission::Checked* checked = a.Find(a.ids[i], entry);
   if (checked == nullptr || !checked->same) return a.answers[i].set_differs(true);
-  IndexDelta delta(*index_);
-  delta.AddProof(a.ids[i], *a.prover, entry.checksum);
-  (void)index_->Apply(std::move(delta));  // Lost, it is asked for again.
+  a.proofs.emplace_back(a.ids[i], entry.at);
 }
 
 // Makes `epoch` the id's touch; at most one touch record per id and epoch.

@@ -1,6 +1,7 @@
 // What repair asks of a node: digests of its placement groups, the records of one of them, and to
 // copy from another node what is not here. A copy is the same record, byte for byte: what its
 // writer sealed, with kind, number, domain, writer and the touch that the source has seen (N6).
+#include "absl/container/flat_hash_set.h"
 #include "common/base/clock.h"
 #include "common/base/coding.h"
 #include "common/cluster/cluster_map.h"
@@ -154,26 +155,44 @@ void Node::Impl::Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMess
   auto head = ParseHead<proto::NodeGetReply>(*reply);
   if (!head.ok()) return pull->Reply(head.status());
   const size_t n = pull->fetched.size();
-  if (static_cast<size_t>(head->answers_size()) != n || reply->frames.size() != n) {
+  const auto answers = static_cast<size_t>(head->answers_size());
+  if (answers < n || reply->frames.size() != answers) {
     return pull->Reply(absl::UnavailableError("a reply that does not fit the request"));
   }
+  // What was replaced over there is written here first, and so set aside here, too.
   auto a = std::make_shared<Admission>();
+  auto before = std::make_shared<Admission>();
   auto places = std::make_shared<std::vector<size_t>>();  // In the pull's answers.
-  for (size_t i = 0; i < n; ++i) {
+  absl::flat_hash_set<RecordId> replaced;
+  const auto add = [&](Admission& to, const RecordId& id, size_t i, bool replaces) {
     const proto::RecordAnswer& from = head->answers(static_cast<int>(i));
-    pull->answers[pull->answer_of[i]].set_status(from.status());
-    if (from.status() != proto::PRESENT) continue;
     RecordHeader header;
     header.kind = static_cast<RecordKind>(from.kind());
     header.number = from.number();
     header.domain = DomainId::FromBytes(AsBytes(from.domain()));
     header.writer = WriterId::FromBytes(AsBytes(from.writer()));
-    header.id = pull->fetched[i];
+    header.id = id;
     header.checksum = Checksum::FromBytes(AsBytes(from.checksum()));
     pull->copied_bytes += reply->frames[i].view.size();
-    a->frames.push_back(reply->frames[i]);
-    a->answers.emplace_back();
-    a->AddPut(header, from.touch_epoch(), /*replaces=*/false);
+    to.frames.push_back(reply->frames[i]);
+    to.answers.emplace_back();
+    to.AddPut(header, from.touch_epoch(), replaces);
+  };
+  for (size_t i = n; i < answers; ++i) {
+    const proto::RecordAnswer& from = head->answers(static_cast<int>(i));
+    const RecordId id = RecordId::FromBytes(AsBytes(from.replaced_id()));
+    if (from.status() != proto::PRESENT ||
+        std::find(pull->fetched.begin(), pull->fetched.end(), id) == pull->fetched.end()) {
+      continue;
+    }
+    replaced.insert(id);
+    add(*before, id, i, /*replaces=*/true);
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const proto::RecordAnswer& from = head->answers(static_cast<int>(i));
+    pull->answers[pull->answer_of[i]].set_status(from.status());
+    if (from.status() != proto::PRESENT) continue;
+    add(*a, pull->fetched[i], i, replaced.contains(pull->fetched[i]));
     places->push_back(pull->answer_of[i]);
   }
   const int64_t now = env_.clock.MonotonicNanos();
@@ -188,7 +207,12 @@ void Node::Impl::Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMess
     }
     pull->Reply(absl::OkStatus());
   };
-  Admit(a);
+  if (before->ids.empty()) return Admit(a);
+  before->done = [self = shared_from_this(), a](const Status& status, const Admission&) {
+    if (!status.ok()) return a->done(status, *a);
+    self->Admit(a);
+  };
+  Admit(before);
 }
 
 }  // namespace holdfast

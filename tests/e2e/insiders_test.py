@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import time
@@ -171,6 +172,23 @@ class InsidersTest(harness.HoldfastTest):
         self.assertEqual(harness.INTEGRITY, found.code)  # The nodes that cat did not ask.
         self.everything_is_there()
 
+    def test_garbage_moves_with_what_it_replaced(self):
+        """A node that gets a group by repair gets what was set aside there, too."""
+        self.cluster.stop()
+        self.cluster = Cluster(self, self.path("one"), nodes=1, replicas=1)
+        self.cluster.ingest(self.source)
+        self.find_doors()
+        path = os.path.join(self.source, "d6", "f000006.jpg")
+        with open(path, "rb") as file:
+            content = file.read()
+        self.assertEqual([0], self.put(content, os.urandom(70_000), replace=True))
+        self.cluster.join(1)
+        self.cluster.run("node", "drain", "0")
+        self.cluster.wait_until_well()
+        self.cluster.run("node", "remove", "0")
+        self.cluster.daemons[0].kill()
+        self.everything_is_there()
+
     def test_what_only_others_may_say(self):
         content = os.urandom(5000)
         denied = [7, 7, 7]
@@ -190,7 +208,7 @@ class InsidersTest(harness.HoldfastTest):
         groups = {n["node"]: n["groups"] for n in self.nodes_of_map()}
         self.assertEqual({0: 4096, 1: 4096, 2: 4096, 3: 0}, groups)
         content = os.urandom(5000)
-        self.assertEqual([0, 0, 0, 9], self.put(content, content))  # kFailedPrecondition
+        self.assertEqual([0, 0, 0, 14], self.put(content, content))  # kUnavailable: stale map
         held = sum(os.path.getsize(os.path.join(d, name)) for d, _, names in
                    os.walk(os.path.join(self.cluster.node_dirs[3], "segments")) for name in names)
         self.assertLess(held, 64 << 10)
@@ -201,6 +219,48 @@ class InsidersTest(harness.HoldfastTest):
 
     def nodes_of_map(self):
         return self.cluster.run("status", "--json", expect=None).json[-1]["cluster"]["nodes"]
+
+    def noisy(self, rng, address):
+        """A request that is broken somewhere: anywhere."""
+        method = rng.choice([*range(1, 13), *range(64, 83), rng.randrange(1 << 16)])
+        head = rng.choice([
+            rng.randbytes(rng.randrange(80)),
+            curve.field(1, rng.randbytes(rng.choice([16, 32, 64, 4096]))),
+            curve.field(rng.randrange(1, 6), rng.randrange(1 << rng.randrange(1, 64)))
+            + curve.field(rng.randrange(1, 6), rng.randbytes(rng.choice([0, 16, 32, 33])))])
+        parts = curve.request(method, address, head, [
+            rng.randbytes(rng.randrange(200)) for _ in range(rng.randrange(4))])
+        for _ in range(rng.randrange(3)):
+            i = rng.randrange(len(parts))
+            part = bytearray(parts[i])
+            if part and rng.random() < .8:
+                part[rng.randrange(len(part))] = rng.randrange(256)
+            else:
+                part = part[:rng.randrange(len(part) + 1)] + rng.randbytes(rng.randrange(9))
+            parts[i] = bytes(part)
+        return parts if rng.random() < .95 else parts + [b""] * rng.randrange(1, 9)
+
+    def test_noise_from_one_with_all_roles(self):
+        rng = random.Random(harness.SEED)
+        public, secret, coordinator = curve.keys_of(self.cluster.key)
+        rounds = 200 if harness.FULL else 6
+        for i, (port, server) in enumerate(self.doors):
+            address = f"node/{i - 1}" if i else "coordinator"
+            for plane in (port, port + 1):
+                for _ in range(rounds):
+                    with curve.Caller(plane, (public, secret), server) as caller:
+                        caller.socket.settimeout(60)
+                        for _ in range(100):
+                            parts = self.noisy(rng, address)
+                            for k, part in enumerate(parts):
+                                caller.send_frame(0, caller.message(part, k + 1 < len(parts)))
+                        caller.send_frame(0, caller.message(curve.ping()))
+                        while caller.receive()[0][:7] != b"HFrpc\x01\x04":
+                            pass
+        for daemon in [self.cluster.coordinator, *self.cluster.daemons]:
+            self.assertTrue(daemon.runs, daemon.said()[-2000:])
+            self.assertLess(len(daemon.said()), 64 << 10)
+        self.everything_is_there()
 
     @staticmethod
     def virtual_bytes(daemon):

@@ -137,21 +137,87 @@ TEST_F(NodeProveTest, WhatWasReplacedComesBackWhenItsReplacementDoesNotOpen) {
   }
 }
 
-TEST_F(NodeProveTest, ManyReplacementsInOneBatchLoseNothing) {
+// However many one writer puts in the way, what others stored is the first to come back; also when
+// it is the newest, having come back before.
+TEST_F(NodeProveTest, AFloodOfReplacementsIsOneStepDeep) {
   Put('a', kGood);
-  std::vector<std::shared_ptr<SimRig::Pending>> puts;
-  for (uint64_t n = 10; n < 15; ++n) {
-    puts.push_back(rig_.Send(
-        From('b', PutMessage({{.id = kId, .payload = PayloadOf(n, 5000), .replace = true}}))));
+  for (int round = 0; round < 2; ++round) {
+    std::vector<std::shared_ptr<SimRig::Pending>> puts;
+    for (uint64_t n = 10; n < 110; ++n) {
+      puts.push_back(rig_.Send(
+          From('b', PutMessage({{.id = kId, .payload = PayloadOf(n, 50), .replace = true}}))));
+    }
+    for (const auto& put : puts) rig_.Run([&] { return put->done; });
+    ASSERT_TRUE(Quarantine(rig_.GetOne(kId).payload));
+    EXPECT_EQ(rig_.GetOne(kId).payload, kGood);
+    ExpectSound();
   }
-  for (const auto& put : puts) rig_.Run([&] { return put->done; });
-  // A reader goes through them, in whatever order they come back.
+}
+
+TEST_F(NodeProveTest, OfTwoWhoFloodTogetherNothingIsLost) {
+  Put('a', kGood);
+  for (uint64_t n = 10; n < 20; ++n) Put(n % 2 == 0 ? 'b' : 'c', PayloadOf(n, 50), true);
   size_t tries = 0;
   while (rig_.GetOne(kId).payload != kGood) {
-    ASSERT_LT(++tries, 7u);
+    ASSERT_LT(++tries, 12u);
     ASSERT_TRUE(Quarantine(rig_.GetOne(kId).payload));
   }
-  ExpectSound();
+}
+
+TEST_F(NodeProveTest, AProofIsOfOneRecord) {
+  Put('a', kGood);
+  Put('b', kGood);
+  EXPECT_EQ(Pin('b'), proto::PRESENT);
+  Put('c', kGarbage, /*replace=*/true);
+  EXPECT_EQ(Pin('b'), proto::PROVE);
+  EXPECT_EQ(Pin('c'), proto::PRESENT);
+  ASSERT_TRUE(Quarantine(kGarbage));
+  EXPECT_EQ(Pin('b'), proto::PROVE);  // The same bytes, but another record: it is cheap to ask.
+  EXPECT_FALSE(Put('b', kGood).differs());
+  EXPECT_EQ(Pin('b'), proto::PRESENT);
+}
+
+// A repeated request must not hit what came back, were it of the same checksum.
+TEST_F(NodeProveTest, AQuarantineNamesItsRecord) {
+  Put('a', kGood);
+  auto reply = rig_.Call(IdsMessage(rpc::kNodeGet, {kId}));
+  const uint64_t place = ParseHead<proto::NodeGetReply>(*reply)->answers(0).place();
+  EXPECT_NE(place, 0u);
+  proto::NodeQuarantineRequest head;
+  head.set_id(ToString(kId.bytes()));
+  head.set_checksum(ToString(ChecksumOf(kGood).bytes()));
+  head.set_place(place + 1);
+  ASSERT_TRUE(rig_.Call(MakeMessage(rpc::kNodeQuarantine, head)).ok());
+  EXPECT_EQ(Pin('a'), proto::PRESENT);
+  head.set_place(place);
+  ASSERT_TRUE(rig_.Call(MakeMessage(rpc::kNodeQuarantine, head)).ok());
+  EXPECT_EQ(Pin('a'), proto::MISSING);
+}
+
+TEST_F(NodeProveTest, AChunkNeitherReplacesNorKeepsOutAnythingElse) {
+  const std::vector<PutItem> commit = {{kId, kGood, RecordKind::kCommitRecord, 1}};
+  Put('a', kGarbage);  // Under the id that the next commit will have.
+  auto reply = rig_.Call(PutMessage(commit));
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(ParseHead<proto::NodePutReply>(*reply)->answers(0).checksum(),
+            ToString(ChecksumOf(kGood).bytes()));
+  for (const bool replace : {false, true}) {
+    EXPECT_EQ(Put('a', kGarbage, replace).status(), proto::REFUSED);
+  }
+  EXPECT_EQ(rig_.GetOne(kId).payload, kGood);
+  EXPECT_EQ(rig_.NodeStatus().highest_commit(), 1u);
+  Restart(/*wipe_index=*/true);
+  EXPECT_EQ(rig_.GetOne(kId).payload, kGood);
+  EXPECT_FALSE(Quarantine(kGood));  // No chunk comes back in its place.
+  EXPECT_EQ(rig_.NodeStatus().highest_commit(), 1u);
+}
+
+TEST_F(NodeProveTest, WhatTheMapPlacesElsewhereIsNotTaken) {
+  rig_.node().SetGroups(std::vector<bool>(4096, false));
+  const auto refused = rig_.Call(From('a', PutMessage({{kId, kGood}})));
+  EXPECT_TRUE(absl::IsUnavailable(refused.status())) << refused.status();
+  EXPECT_TRUE(absl::IsUnavailable(rig_.Call(From('a', PinMessage({kId}))).status()));
+  rig_.PutPresent({kId, kGood});  // Of a server: a copy that moves.
 }
 
 TEST_F(NodeProveTest, WithNothingSetAsideAQuarantinedRecordStaysSo) {
