@@ -175,18 +175,20 @@ class InsidersTest(harness.HoldfastTest):
     def test_garbage_moves_with_what_it_replaced(self):
         """A node that gets a group by repair gets what was set aside there, too."""
         self.cluster.stop()
-        self.cluster = Cluster(self, self.path("one"), nodes=1, replicas=1)
+        self.cluster = Cluster(self, self.path("single"), nodes=2, replicas=1)
         self.cluster.ingest(self.source)
         self.find_doors()
         path = os.path.join(self.source, "d6", "f000006.jpg")
         with open(path, "rb") as file:
             content = file.read()
-        self.assertEqual([0], self.put(content, os.urandom(70_000), replace=True))
-        self.cluster.join(1)
-        self.cluster.run("node", "drain", "0")
-        self.cluster.wait_until_well()
-        self.cluster.run("node", "remove", "0")
-        self.cluster.daemons[0].kill()
+        holder = self.put(content, os.urandom(70_000), replace=True).index(0)
+        self.cluster.run("node", "drain", str(holder))
+        deadline = time.monotonic() + 120
+        while any(n["groups"] for n in self.nodes_of_map() if n["node"] == holder):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.2)
+        self.cluster.run("node", "remove", str(holder))
+        self.cluster.daemons[holder].kill()
         self.everything_is_there()
 
     def test_what_only_others_may_say(self):
