@@ -113,7 +113,7 @@ void Coordinator::Impl::Run(Pending pending) {
     case rpc::kGetSealingKey:
       return Answer(m, reply, &GetSealingKey);
     case rpc::kVaultStatus:
-      return reply(MakeMessage(rpc::kVaultStatus, VaultStatus()));
+      return VaultStatus(reply);
     case rpc::kCheckCatalogue:
       return CheckCatalogue(m, reply);
     case rpc::kFindSame:

@@ -121,7 +121,14 @@ void Coordinator::Impl::ChangeClusterLater(std::function<ClusterState::Change()>
   Pump();
 }
 
-proto::VaultStatusReply Coordinator::Impl::VaultStatus() {
+// What the nodes hold is asked anew: who has just stored something is not told of the time before.
+void Coordinator::Impl::VaultStatus(const ReplyFn& reply) {
+  const auto answer = [this, reply] { reply(MakeMessage(rpc::kVaultStatus, StatusNow())); };
+  if (!cluster_.active()) return answer();
+  repair_.Refresh(answer);
+}
+
+proto::VaultStatusReply Coordinator::Impl::StatusNow() {
   proto::VaultStatusReply reply;
   const Counters& counters = log_.counters();
   reply.set_collections(counters.collections);

@@ -85,7 +85,8 @@ class Coordinator::Impl {
   void ChangeCluster(ClusterState::Change change, RpcMessage answer, const ReplyFn& reply);
   StatusOr<proto::OpenSessionReply> OpenSession(const proto::OpenSessionRequest& request);
   StatusOr<proto::CloseSessionReply> CloseSession(const proto::CloseSessionRequest& request);
-  proto::VaultStatusReply VaultStatus();
+  void VaultStatus(const ReplyFn& reply);
+  proto::VaultStatusReply StatusNow();
   void AddClusterStatus(proto::VaultStatusReply& reply);
 
   // Parses the head, runs `handler`, answers.

@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kTickNanos = kSecond;
 constexpr int64_t kAskTimeoutNanos = 5 * kSecond;
 constexpr int64_t kSilenceNanos = 5 * kSecond;
+constexpr int64_t kRefreshNanos = kSecond;
 // Writes reach replicas one after another: groups that have just changed may differ for a moment.
 constexpr int64_t kQuietNanos = 2 * kSecond;
 constexpr int64_t kDifferLongNanos = 30 * kSecond;
@@ -57,6 +58,30 @@ const RepairReport& Repair::Report() {
   return report_;
 }
 
+void Repair::Refresh(Task done) {
+  waiters_.push_back({env_.clock.MonotonicNanos(), std::move(done)});
+  for (uint32_t node = 0; node < views_.size(); ++node) Ask(node);
+  env_.loop.PostAfter(kRefreshNanos, guard_.Wrap([this] { ReleaseWaiters(); }));
+  ReleaseWaiters();
+}
+
+bool Repair::HasSaid(uint32_t node, int64_t since_nanos) const {
+  return map_.nodes[node].state == NodeState::kRemoved || views_[node].failed ||
+         views_[node].asked_nanos >= since_nanos;
+}
+
+void Repair::ReleaseWaiters() {
+  while (!waiters_.empty()) {
+    const int64_t since = waiters_.front().since_nanos;
+    bool all = true;
+    for (uint32_t node = 0; node < views_.size(); ++node) all &= HasSaid(node, since);
+    if (!all && env_.clock.MonotonicNanos() - since < kRefreshNanos) return;
+    const Task done = std::move(waiters_.front().done);
+    waiters_.pop_front();
+    done();
+  }
+}
+
 bool Repair::answers(uint32_t node) const {
   return node < views_.size() && !views_[node].failed &&
          env_.clock.MonotonicNanos() - views_[node].answered_nanos < kSilenceNanos;
@@ -90,6 +115,13 @@ void Repair::Ask(uint32_t node) {
 }
 
 void Repair::TakeDigests(uint32_t node, int64_t asked_nanos, const NodeReply& reply) {
+  TakeAnswer(node, asked_nanos, reply);
+  // What was asked before somebody began to wait does not tell him enough.
+  if (!waiters_.empty() && !HasSaid(node, waiters_.back().since_nanos)) Ask(node);
+  ReleaseWaiters();
+}
+
+void Repair::TakeAnswer(uint32_t node, int64_t asked_nanos, const NodeReply& reply) {
   NodeView& view = views_[node];
   view.asking = false;
   StatusOr<proto::NodeDigestsReply> head =

@@ -46,7 +46,9 @@ class Repair {
   void Start();
   // What was heard before says nothing about groups whose nodes have changed.
   void MapChanged(const ClusterMap& before);
-  // As of now.
+  // Calls `done` when all nodes that answer have said what they hold after this, within a second.
+  void Refresh(Task done);
+  // As of what the nodes last said.
   const RepairReport& Report();
   // Whether the node has answered lately.
   bool answers(uint32_t node) const;
@@ -80,7 +82,15 @@ class Repair {
 
   void Tick();
   void Ask(uint32_t node);
+  struct Waiter {
+    int64_t since_nanos;
+    Task done;
+  };
+  // Whether the node has said what it holds since then, or cannot.
+  bool HasSaid(uint32_t node, int64_t since_nanos) const;
+  void ReleaseWaiters();
   void TakeDigests(uint32_t node, int64_t asked_nanos, const NodeReply& reply);
+  void TakeAnswer(uint32_t node, int64_t asked_nanos, const NodeReply& reply);
   // What the node holds of the group, if it has said so under the present map.
   const GroupDigest* DigestOf(uint32_t node, uint32_t pg) const;
   void FindAway();
@@ -107,6 +117,7 @@ class Repair {
   const int64_t out_after_nanos_;
   const Hooks hooks_;
   CopyQueue copies_;
+  std::deque<Waiter> waiters_;  // For what nodes say, the oldest first.
   std::vector<NodeView> views_;
   std::vector<Group> groups_;
   std::deque<Candidate> queue_;
