@@ -8,10 +8,12 @@
 
 namespace holdfast {
 
-uint32_t Crc32c(Bytes bytes) {
+uint32_t Crc32c(Bytes bytes) { return ExtendCrc32c(0, bytes); }
+
+uint32_t ExtendCrc32c(uint32_t crc, Bytes bytes) {
   // ISA-L takes an int and only reads; nothing here is near 2 GiB.
   auto* data = const_cast<unsigned char*>(bytes.data());
-  return ~crc32_iscsi(data, static_cast<int>(bytes.size()), 0xffffffffu);
+  return ~crc32_iscsi(data, static_cast<int>(bytes.size()), ~crc);
 }
 
 Status UnknownVersion(std::string_view what, uint64_t found, uint64_t known) {

@@ -8,13 +8,13 @@
 #include "common/io/fs.h"
 #include "common/kv/batch_mark.h"
 #include "common/kv/encrypted_env.h"
+#include "common/kv/file_checksum.h"
 #include "common/kv/log_check.h"
 #include "common/kv/rocks_status.h"
 #include "common/kv/row_mac.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/convenience.h"
 #include "rocksdb/db.h"
-#include "rocksdb/file_checksum.h"
 #include "rocksdb/filter_policy.h"
 #include "rocksdb/listener.h"
 #include "rocksdb/merge_operator.h"
@@ -117,7 +117,7 @@ rocksdb::Options OptionsOf(const RocksKvOptions& o, bool create, rocksdb::Env* e
   r.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
   r.track_and_verify_wals_in_manifest = true;
   r.verify_sst_unique_id_in_manifest = true;
-  r.file_checksum_gen_factory = rocksdb::GetFileChecksumGenCrc32cFactory();
+  r.file_checksum_gen_factory = FastFileChecksums();
   // So that nothing is lost with the IDENTITY file, which is not kept.
   r.write_dbid_to_manifest = true;
   r.compression = rocksdb::kNoCompression;
