@@ -10,7 +10,7 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kGeneration = 250'000;            // Chunks remembered, times two.
-constexpr uint64_t kPutBytes = 8u << 20;           // Per request …
+constexpr uint64_t kPutBytes = 2u << 20;           // Per request …
 constexpr size_t kPutEntries = 1024;               // … and entries.
 constexpr uint64_t kMaxBytesInFlight = 32u << 20;  // Sealed, sent, unanswered.
 constexpr uint64_t kEntryOverhead = 1024;          // What bookkeeping counts for, in those bytes.
