@@ -1,5 +1,6 @@
 // The holdfast command: flags in, exit code out. What the verbs do is in the other files here.
 #include <fcntl.h>
+#include <google/protobuf/stubs/logging.h>
 
 #include <csignal>
 #include <cstdio>
@@ -370,6 +371,8 @@ int Main(int argc, char** argv) {
 }  // namespace holdfast::cli
 
 int main(int argc, char** argv) {
+  // It has its own words on stderr for messages that do not parse, as many as somebody sends.
+  google::protobuf::SetLogHandler(nullptr);
   try {
     return holdfast::cli::Main(argc, argv);
   } catch (const std::exception& error) {

@@ -139,6 +139,30 @@ def ping():
             + struct.pack("<IQBQQI", 0, 0, 0, 0, 0, 0))
 
 
+def of_any_bytes(some):
+    """(whom to, the parts of a message) as tests/sim/request_fuzz.h has it."""
+    at = 0
+
+    def take(size):
+        nonlocal at
+        taken = some[at:at + size]
+        at += len(taken)
+        return taken
+
+    def number(size):
+        return int.from_bytes(take(size), "little")
+
+    first = number(1)
+    if first & 0x80:
+        parts = [take(number(2)), take(number(2))]
+        return first & 3, parts + [some[at:]]
+    method = number(1)
+    sizes = [number(2) for _ in range(number(1) & 7)]
+    head = take(number(2))
+    address = f"node/{(first & 3) - 1}" if first & 3 else "coordinator"
+    return first & 3, request(method, address, head, [take(size) for size in sizes])
+
+
 PING, PONG, REQUEST, REPLY = 3, 4, 1, 2
 
 

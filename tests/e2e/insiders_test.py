@@ -259,9 +259,43 @@ class InsidersTest(harness.HoldfastTest):
                         caller.send_frame(0, caller.message(curve.ping()))
                         while caller.receive()[0][:7] != b"HFrpc\x01\x04":
                             pass
+        self.all_are_quiet_and_well()
+
+    def test_what_a_fuzzer_found(self):
+        """The corpus of tests/fuzz, from one who may store and read, and as bytes from a stranger."""
+        key = os.path.join(self.cluster.base, "player")
+        self.cluster.run("key", "new-principal", "--roles", "ingest,reader", "--name", "player",
+                         "--out", key)
+        self.cluster.wait_until_well()
+        public, secret, _ = curve.keys_of(key)
+        with open(os.path.join(harness.ROOT, "tests/fuzz/corpus.b64"), encoding="ascii") as file:
+            corpus = [base64.b64decode(line) for line in file]
+        self.assertGreater(len(corpus), 100)
+        inputs = {i: [] for i in range(len(self.doors))}
+        for some in corpus:
+            to, parts = curve.of_any_bytes(some)
+            inputs[to % len(self.doors)].append(parts)
+        for i, (port, server) in enumerate(self.doors):
+            for plane in (port, port + 1):
+                with curve.Caller(plane, (public, secret), server) as caller:
+                    caller.socket.settimeout(60)
+                    for parts in inputs[i]:
+                        for k, part in enumerate(parts):
+                            caller.send_frame(0, caller.message(part, k + 1 < len(parts)))
+                    caller.send_frame(0, caller.message(curve.ping()))
+                    while caller.receive()[0][:7] != b"HFrpc\x01\x04":
+                        pass
+                for some in corpus:
+                    with socket.create_connection(("127.0.0.1", plane), timeout=15) as stranger:
+                        with contextlib.suppress(OSError):
+                            stranger.sendall(some)
+        self.all_are_quiet_and_well()
+
+    def all_are_quiet_and_well(self):
         for daemon in [self.cluster.coordinator, *self.cluster.daemons]:
             self.assertTrue(daemon.runs, daemon.said()[-2000:])
             self.assertLess(len(daemon.said()), 64 << 10)
+            self.assertLess(daemon.peak_rss_bytes(), 512 * MIB)
         self.everything_is_there()
 
     @staticmethod

@@ -75,6 +75,7 @@ class SimVault {
   Status RebuildCatalogue();
 
   Vault& vault() { return *vault_; }
+  Transport& transport() { return *transport_; }
   SimFs& fs() { return fs_; }
   SimRng& rng() { return rng_; }
   PowerSupply& power() { return power_; }
