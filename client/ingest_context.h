@@ -55,7 +55,7 @@ class IngestContext {
   std::shared_ptr<const ClusterMap> map;
 
   bool inline_mode() const { return options.threads < 0; }
-  size_t max_open_objects() const { return std::max<size_t>(4 * options.commit_objects, 8192); }
+  size_t max_open_objects() const { return std::max<size_t>(2 * options.commit_objects, 8192); }
 
   // Opens the session, or tells the coordinator that it is still wanted; takes the map of now.
   Status OpenSession();

@@ -297,6 +297,7 @@ void ClusterState::Tell(uint32_t node) {
 }
 
 void ClusterState::Answered(uint32_t node, const NodeReply& reply) {
+  if (node >= told_.size()) return;  // It was added, and that could not be written.
   Told& told = told_[node];
   told.asking = false;
   StatusOr<proto::NodeConfigureReply> head =

@@ -123,8 +123,13 @@ void Coordinator::Impl::ChangeClusterLater(std::function<ClusterState::Change()>
 
 // What the nodes hold is asked anew: who has just stored something is not told of the time before.
 void Coordinator::Impl::VaultStatus(const ReplyFn& reply) {
-  const auto answer = [this, reply] { reply(MakeMessage(rpc::kVaultStatus, StatusNow())); };
-  if (!cluster_.active()) return answer();
+  const auto answer = [this, reply](bool all) {
+    if (!log_.refused().ok()) return reply(log_.refused());
+    proto::VaultStatusReply status = StatusNow();
+    if (!all) status.mutable_repair()->set_known(false);
+    reply(MakeMessage(rpc::kVaultStatus, status));
+  };
+  if (!cluster_.active()) return answer(true);
   repair_.Refresh(answer);
 }
 

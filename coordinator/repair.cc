@@ -13,6 +13,7 @@ constexpr int64_t kTickNanos = kSecond;
 constexpr int64_t kAskTimeoutNanos = 5 * kSecond;
 constexpr int64_t kSilenceNanos = 5 * kSecond;
 constexpr int64_t kRefreshNanos = kSecond;
+constexpr int64_t kAskAgainNanos = kSecond / 10;
 // Writes reach replicas one after another: groups that have just changed may differ for a moment.
 constexpr int64_t kQuietNanos = 2 * kSecond;
 constexpr int64_t kDifferLongNanos = 30 * kSecond;
@@ -58,11 +59,31 @@ const RepairReport& Repair::Report() {
   return report_;
 }
 
-void Repair::Refresh(Task done) {
+void Repair::Refresh(std::function<void(bool)> done) {
+  GrowViews();
   waiters_.push_back({env_.clock.MonotonicNanos(), std::move(done)});
-  for (uint32_t node = 0; node < views_.size(); ++node) Ask(node);
   env_.loop.PostAfter(kRefreshNanos, guard_.Wrap([this] { ReleaseWaiters(); }));
+  AskForWaiters();
+}
+
+// Whoever may ask for the status may do so all the time: nodes are asked now and then only.
+void Repair::AskForWaiters() {
   ReleaseWaiters();
+  if (waiters_.empty() || will_ask_for_waiters_) return;
+  const int64_t now = env_.clock.MonotonicNanos();
+  const int64_t wait = asked_for_waiters_nanos_ + kAskAgainNanos - now;
+  if (wait > 0) {
+    will_ask_for_waiters_ = true;
+    env_.loop.PostAfter(wait, guard_.Wrap([this] {
+      will_ask_for_waiters_ = false;
+      AskForWaiters();
+    }));
+    return;
+  }
+  asked_for_waiters_nanos_ = now;
+  for (uint32_t node = 0; node < views_.size(); ++node) {
+    if (!HasSaid(node, waiters_.back().since_nanos)) Ask(node);
+  }
 }
 
 bool Repair::HasSaid(uint32_t node, int64_t since_nanos) const {
@@ -76,9 +97,9 @@ void Repair::ReleaseWaiters() {
     bool all = true;
     for (uint32_t node = 0; node < views_.size(); ++node) all &= HasSaid(node, since);
     if (!all && env_.clock.MonotonicNanos() - since < kRefreshNanos) return;
-    const Task done = std::move(waiters_.front().done);
+    const auto done = std::move(waiters_.front().done);
     waiters_.pop_front();
-    done();
+    done(all);
   }
 }
 
@@ -87,13 +108,17 @@ bool Repair::answers(uint32_t node) const {
          env_.clock.MonotonicNanos() - views_[node].answered_nanos < kSilenceNanos;
 }
 
-void Repair::Tick() {
+void Repair::GrowViews() {
   const size_t known = views_.size();
   views_.resize(map_.nodes.size());
   // Nobody is blamed for the time before somebody listened.
   for (size_t i = known; i < views_.size(); ++i) {
     views_[i].answered_nanos = env_.clock.MonotonicNanos() - kSilenceNanos;
   }
+}
+
+void Repair::Tick() {
+  GrowViews();
   for (uint32_t node = 0; node < views_.size(); ++node) Ask(node);
   FindAway();
   Evaluate();
@@ -116,9 +141,7 @@ void Repair::Ask(uint32_t node) {
 
 void Repair::TakeDigests(uint32_t node, int64_t asked_nanos, const NodeReply& reply) {
   TakeAnswer(node, asked_nanos, reply);
-  // What was asked before somebody began to wait does not tell him enough.
-  if (!waiters_.empty() && !HasSaid(node, waiters_.back().since_nanos)) Ask(node);
-  ReleaseWaiters();
+  AskForWaiters();  // What was asked before somebody began to wait does not tell him enough.
 }
 
 void Repair::TakeAnswer(uint32_t node, int64_t asked_nanos, const NodeReply& reply) {

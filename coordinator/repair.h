@@ -46,8 +46,9 @@ class Repair {
   void Start();
   // What was heard before says nothing about groups whose nodes have changed.
   void MapChanged(const ClusterMap& before);
-  // Calls `done` when all nodes that answer have said what they hold after this, within a second.
-  void Refresh(Task done);
+  // Calls `done` when all nodes have said what they hold after this, or cannot; with false when one
+  // that answered lately has not said so within a second.
+  void Refresh(std::function<void(bool all)> done);
   // As of what the nodes last said.
   const RepairReport& Report();
   // Whether the node has answered lately.
@@ -56,9 +57,9 @@ class Repair {
  private:
   struct NodeView {
     bool asking = false;
-    bool failed = false;      // The last question had no answer.
-    bool ready = false;       // Has said what it holds …
-    int64_t asked_nanos = 0;  // … at this time or later.
+    bool failed = false;              // The last question had no answer.
+    bool ready = false;               // Has said what it holds …
+    int64_t asked_nanos = INT64_MIN;  // … at this time or later.
     int64_t answered_nanos = 0;
     std::string version;
     std::vector<GroupDigest> groups;
@@ -84,11 +85,13 @@ class Repair {
   void Ask(uint32_t node);
   struct Waiter {
     int64_t since_nanos;
-    Task done;
+    std::function<void(bool)> done;
   };
   // Whether the node has said what it holds since then, or cannot.
   bool HasSaid(uint32_t node, int64_t since_nanos) const;
+  void AskForWaiters();
   void ReleaseWaiters();
+  void GrowViews();
   void TakeDigests(uint32_t node, int64_t asked_nanos, const NodeReply& reply);
   void TakeAnswer(uint32_t node, int64_t asked_nanos, const NodeReply& reply);
   // What the node holds of the group, if it has said so under the present map.
@@ -118,6 +121,8 @@ class Repair {
   const Hooks hooks_;
   CopyQueue copies_;
   std::deque<Waiter> waiters_;  // For what nodes say, the oldest first.
+  int64_t asked_for_waiters_nanos_ = INT64_MIN / 2;
+  bool will_ask_for_waiters_ = false;
   std::vector<NodeView> views_;
   std::vector<Group> groups_;
   std::deque<Candidate> queue_;

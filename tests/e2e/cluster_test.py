@@ -12,7 +12,8 @@ import unittest
 
 import harness
 from cluster import Cluster, free_ports
-from harness import ACCESS, BINARY, FAILED, FULL, INTEGRITY, MIB, OK, SOME_FAILED, USAGE, write_file
+from harness import (ACCESS, BINARY, CORPUS_BINARY, FAILED, FULL, INTEGRITY, MIB, OK, SOME_FAILED, USAGE,
+                     write_file)
 
 
 class ClusterTest(harness.HoldfastTest):
@@ -57,6 +58,32 @@ class ClusterTest(harness.HoldfastTest):
             self.assertLess(daemon.peak_rss_bytes(), 512 * MIB)
             self.assertEqual(OK, daemon.kill(signal.SIGTERM), daemon.said())
 
+    @unittest.skipUnless(FULL, "M and S at full size: 20 GB on the disk")
+    def test_full_size(self):
+        """Five nodes, three copies; a node and the coordinator within their memory."""
+        for preset in "MS":
+            source = os.path.join(self.new_dir(preset), "source")
+            subprocess.run([CORPUS_BINARY, "--preset", preset, "--out", source], check=True,
+                           capture_output=True)
+            cluster = self.cluster("cluster-" + preset, nodes=5)
+            ingest = cluster.ingest(source, timeout=1200)
+            self.assertEqual(0, ingest.summary["errors"])
+            cluster.wait_until_well()
+            to = self.path("out")
+            cluster.restore(to, timeout=1200)
+            subprocess.run(["diff", "-r", source, os.path.join(to, "source")], check=True)
+            cluster.verify(timeout=1200)
+            nodes = [d.peak_rss_bytes() // MIB for d in cluster.daemons]
+            coordinator = cluster.coordinator.peak_rss_bytes() // MIB
+            print(f"{preset}: {ingest.seconds:.1f} s; client {ingest.max_rss_bytes // MIB} MiB, nodes "
+                  f"{nodes}, coordinator {coordinator}")
+            self.assertLess(max(nodes), 512)
+            self.assertLess(coordinator, 1024)
+            self.assertLess(ingest.max_rss_bytes, 512 * MIB)
+            cluster.stop()
+            for path in (cluster.base, source, to):
+                harness.remove_tree(path)
+
     def test_every_process_may_be_killed_and_started_again(self):
         cluster = self.cluster()
         source = self.make_source()
@@ -79,7 +106,6 @@ class ClusterTest(harness.HoldfastTest):
             file.seek(2_300 * MIB)
             file.write(b"the end" * 1000)
         cluster.ingest(long)
-        time.sleep(3)  # Until what it put last is in the digests that `status` goes by.
         cluster.wait_until_well()
         cluster.verify()
         parts = cluster.records(harness.KIND_PART)

@@ -5,6 +5,7 @@ ZeroMQ RFC 37 (ZMTP 3.1) and RFC 26 (CurveZMQ); the boxes are libsodium's, which
 
 import base64
 import ctypes
+import itertools
 import json
 import os
 import socket
@@ -150,6 +151,10 @@ def of_any_bytes(some):
         return taken
 
     def number(size):
+        nonlocal at
+        if len(some) - at < size:
+            at = len(some)
+            return 0
         return int.from_bytes(take(size), "little")
 
     first = number(1)
@@ -166,16 +171,20 @@ def of_any_bytes(some):
 PING, PONG, REQUEST, REPLY = 3, 4, 1, 2
 
 
+_ids = itertools.count(1)
+
+
 def request(method, address, head, payloads=()):
-    """The parts of a request (docs/formats/protocol.md)."""
-    envelope = (b"HFrpc\x01" + bytes([REQUEST]) + struct.pack("<HQI", method, 1, len(address))
+    """The parts of a request (docs/formats/protocol.md), each under an id of its own."""
+    envelope = (b"HFrpc\x01" + bytes([REQUEST])
+                + struct.pack("<HQI", method, next(_ids), len(address))
                 + address.encode() + struct.pack("<IQBQQI", 30_000, 0, 0, 0, 0, len(payloads))
                 + b"".join(struct.pack("<I", len(p)) for p in payloads))
     return [envelope, head] + ([b"".join(payloads)] if payloads else [])
 
 
 def ask(caller, parts):
-    """Sends a request; the status code and the head of its reply."""
+    """Sends a request; the status code and the head of its reply. Others before it are dropped."""
     for i, part in enumerate(parts):
         caller.send_frame(0, caller.message(part, more=i + 1 < len(parts)))
     while True:
@@ -183,7 +192,7 @@ def ask(caller, parts):
         while message[-1][1]:
             message.append(caller.receive())
         envelope = message[0][0]
-        if envelope[6] == REPLY:
+        if envelope[6] == REPLY and envelope[9:17] == parts[0][9:17]:
             address = struct.unpack_from("<I", envelope, 17)[0]
             return envelope[21 + address + 12], message[1][0]
 
