@@ -272,6 +272,7 @@ void ChunkStore::Complete(Round& round, Sealer& sealer) {
     if (owned.pending != nullptr) Prepare(owned, sealer, batches);
   }
   for (uint32_t node = 0; node < batches.size(); ++node) {
+    sealer.Sent(batches[node].frames);
     SendPuts(node, batches[node], /*wait=*/true);
   }
 }
@@ -320,8 +321,7 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
   chunk.sealed = *std::move(sealed);
   if (Judge(chunk) == Verdict::kDisputed) {
     MonitorLock lock(*ctx_.monitor);
-    disputes_.push_back(&chunk);
-    return;
+    return Dispute(chunk);
   }
   chunk.is_new = true;
   for (const PendingChunk::Replica& r : chunk.replicas) {
@@ -331,7 +331,10 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
     MonitorLock lock(*ctx_.monitor);
     return Stall(chunk);
   }
-  for (uint32_t node : AddToBatches(chunk, batches)) SendPuts(node, batches[node], /*wait=*/true);
+  for (uint32_t node : AddToBatches(chunk, batches)) {
+    sealer.Sent(batches[node].frames);
+    SendPuts(node, batches[node], /*wait=*/true);
+  }
 }
 
 uint64_t ChunkStore::CostOf(const PendingChunk& chunk) const {
@@ -420,8 +423,7 @@ void ChunkStore::AfterPut(PendingChunk& chunk) {
     case Verdict::kAcked:
       return Settle(chunk);
     case Verdict::kDisputed:
-      disputes_.push_back(&chunk);
-      return;
+      return Dispute(chunk);
     case Verdict::kMissing:
       return Reject(chunk, absl::InternalError("a node did not keep what was put"));
     case Verdict::kShort:
@@ -429,10 +431,24 @@ void ChunkStore::AfterPut(PendingChunk& chunk) {
   }
 }
 
+// Who waits for long keeps its own bytes, and not those of others that lay beside it.
+void ChunkStore::KeepApart(PendingChunk& chunk) {
+  const Bytes sealed = chunk.sealed.frame.view;
+  chunk.sealed.frame = SharedBytes::Own(Buffer(sealed.begin(), sealed.end()));
+}
+
+void ChunkStore::Dispute(PendingChunk& chunk) {
+  KeepApart(chunk);
+  disputes_.push_back(&chunk);
+}
+
 // Its bytes count as in flight, so that workers wait too, rather than pile up more.
 void ChunkStore::Stall(PendingChunk& chunk) {
   const int64_t now = ctx_.vault.clock().MonotonicNanos();
-  if (chunk.stalled_nanos == 0) chunk.stalled_nanos = now;
+  if (chunk.stalled_nanos == 0) {
+    chunk.stalled_nanos = now;
+    KeepApart(chunk);
+  }
   const bool over = now - chunk.stalled_nanos > ctx_.options.wait_nanos;
   if (over || ctx_.failed() || !absl::IsUnavailable(chunk.error)) {
     if (over) ctx_.Fail(chunk.error);

@@ -108,6 +108,8 @@ class ChunkStore {
   void Remember(const RecordId& id, uint32_t stored_length);
   void AfterPut(PendingChunk& chunk);
   void Stall(PendingChunk& chunk);
+  void Dispute(PendingChunk& chunk);
+  static void KeepApart(PendingChunk& chunk);
   void PlaceAgain(PendingChunk& chunk);
   // Into the requests to the nodes that lack it; those that are full then are named.
   using Nodes = absl::InlinedVector<uint32_t, 4>;

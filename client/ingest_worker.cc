@@ -20,6 +20,14 @@ bool IsFile(const SourceEntry& entry) {
 
 Status Changed() { return absl::AbortedError("changed while it was read"); }
 
+// Whether chunks go to other processes, and every node gets a good part of all.
+bool FewNodesElsewhere(IngestContext& ctx) {
+  MonitorLock lock(*ctx.monitor);
+  const std::vector<MapNode>& nodes = ctx.map->nodes;
+  const bool elsewhere = !nodes.empty() && !nodes[0].endpoint.empty();
+  return elsewhere && nodes.size() <= 2 * size_t{ctx.map->replicas};
+}
+
 }  // namespace
 
 SlabPlan::SlabPlan(size_t wanted_slab_bytes, uint32_t max_chunk)
@@ -37,7 +45,7 @@ IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t work
       committer_(parts.committer),
       plan_(plan),
       workers_(workers),
-      sealer_(parts.ctx.vault.domain_keys()) {
+      sealer_(parts.ctx.vault.domain_keys(), FewNodesElsewhere(parts.ctx)) {
   slabs_[0].memory = slab0;
   slabs_[1].memory = slab1;
 }

@@ -14,6 +14,8 @@ constexpr size_t kMinCompressible = 128;  // Below, padding eats the gain.
 constexpr double kWorthTrying = 7.2;      // Bits per byte: a gain of 10 %.
 constexpr size_t kSampleRun = 128;        // Bytes read in one place.
 constexpr size_t kMaxRuns = 32;
+// A request of chunks and the chunk that fills it.
+constexpr size_t kBlockBytes = 4u << 20;
 
 // n * log2(n) for every count a histogram of samples can hold.
 const std::vector<float>& CountLogs() {
@@ -60,9 +62,12 @@ struct Sealer::Scratch {
   ZSTD_CCtx* compressor = ZSTD_createCCtx();
   ZSTD_DCtx* decompressor = ZSTD_createDCtx();
   Buffer compressed, plain;
+  std::shared_ptr<uint8_t[]> block;
+  size_t block_size = 0, block_used = 0;
 };
 
-Sealer::Sealer(const DomainKeys& keys) : keys_(keys), scratch_(std::make_unique<Scratch>()) {}
+Sealer::Sealer(const DomainKeys& keys, bool together)
+    : keys_(keys), together_(together), scratch_(std::make_unique<Scratch>()) {}
 Sealer::~Sealer() = default;
 
 bool Sealer::Matches(const ChunkIdentity& chunk, Bytes plain) const {
@@ -89,6 +94,31 @@ StatusOr<Bytes> Sealer::Decompress(Bytes payload, size_t length) {
   return Bytes(out).first(n);
 }
 
+// Not zeroed: with small files that would be a fiftieth of an ingest.
+std::pair<std::shared_ptr<const void>, MutableBytes> Sealer::NewFrame(size_t size) {
+  Scratch& s = *scratch_;
+  if (!together_) {
+    auto memory = std::make_shared_for_overwrite<uint8_t[]>(size);
+    return {memory, {memory.get(), size}};
+  }
+  if (s.block_size - s.block_used < size) {
+    s.block_size = std::max(size, kBlockBytes);
+    s.block = std::make_shared_for_overwrite<uint8_t[]>(s.block_size);
+    s.block_used = 0;
+  }
+  uint8_t* const at = s.block.get() + s.block_used;
+  s.block_used += size;
+  return {s.block, {at, size}};
+}
+
+void Sealer::Sent(const std::vector<SharedBytes>& frames) {
+  Scratch& s = *scratch_;
+  if (frames.empty() || s.block == nullptr || frames[0].view.data() != s.block.get()) return;
+  size_t size = 0;
+  for (const SharedBytes& frame : frames) size += frame.view.size();
+  if (size == s.block_used) s.block_used = s.block_size;
+}
+
 StatusOr<SealedChunk> Sealer::Seal(const ChunkIdentity& chunk, Bytes plain) {
   const Bytes compressed = Compress(plain);
   const Codec codec = compressed.empty() ? Codec::kRaw : Codec::kZstd;
@@ -100,11 +130,9 @@ StatusOr<SealedChunk> Sealer::Seal(const ChunkIdentity& chunk, Bytes plain) {
     return absl::DataLossError("memory error: a chunk changed between digesting and sealing");
   }
   SealedChunk sealed;
-  // Not zeroed: with small files that would be a fiftieth of an ingest.
-  const size_t length = SealedChunkLength(payload.size());
-  auto memory = std::make_shared_for_overwrite<uint8_t[]>(length);
-  SealChunk(chunk.h, chunk.id, codec, payload, {memory.get(), length});
-  sealed.frame = {memory, {memory.get(), length}};
+  const auto [owner, memory] = NewFrame(SealedChunkLength(payload.size()));
+  SealChunk(chunk.h, chunk.id, codec, payload, memory);
+  sealed.frame = {owner, memory};
   sealed.checksum = ChecksumOf(sealed.frame.view);
   return sealed;
 }

@@ -66,6 +66,37 @@ TEST_F(SealerTest, TheSamePlaintextGivesTheSameBytes) {
   }
 }
 
+TEST_F(SealerTest, ChunksOfOneRequestLieTogether) {
+  Sealer sealer(keys_, /*together=*/true);
+  std::vector<SharedBytes> frames;
+  const auto seal = [&](uint64_t seed, size_t size) {
+    const std::string content = NoiseBytes(seed, size);
+    const ChunkIdentity chunk = Identify(AsBytes(content));
+    StatusOr<SealedChunk> sealed = sealer.Seal(chunk, AsBytes(content));
+    EXPECT_TRUE(sealed.ok() && sealer_.Check(chunk, sealed->frame.view).ok());
+    EXPECT_EQ(ChecksumOf(sealed->frame.view), sealed->checksum);
+    frames.push_back(sealed->frame);
+  };
+  const auto follows = [&](size_t i) {
+    return frames[i].owner == frames[i - 1].owner &&
+           frames[i].view.data() == frames[i - 1].view.data() + frames[i - 1].view.size();
+  };
+  for (size_t i = 0; i < 3; ++i) seal(i, 700'000 + i);
+  EXPECT_TRUE(follows(1) && follows(2));
+  // Of a block of which a part is not sent yet, the rest is used.
+  sealer.Sent({frames[0], frames[2]});
+  seal(3, 1000);
+  EXPECT_TRUE(follows(3));
+  sealer.Sent(frames);
+  seal(4, 1000);
+  EXPECT_NE(frames[4].owner, frames[3].owner);
+  // Larger than any block, and what does not fit into what is left of one.
+  seal(5, 5'000'000);
+  seal(6, 1000);
+  EXPECT_NE(frames[5].owner, frames[4].owner);
+  EXPECT_NE(frames[6].owner, frames[5].owner);
+}
+
 TEST_F(SealerTest, AFlippedBitAfterDigestingIsCaught) {
   for (std::string content : {TextBytes(1, 300'000), NoiseBytes(1, 300'000)}) {
     const ChunkIdentity chunk = Identify(AsBytes(content));

@@ -18,14 +18,24 @@ constexpr size_t kMaxFrames = 4;  // Routing id, envelope, head, body.
 
 void ReleaseOwner(void*, void* owner) { delete static_cast<std::shared_ptr<const void>*>(owner); }
 
-zmq::message_t BodyOf(const std::vector<SharedBytes>& frames) {
-  if (frames.size() == 1 && !frames[0].view.empty()) {
-    auto* owner = new std::shared_ptr<const void>(frames[0].owner);
-    return {const_cast<uint8_t*>(frames[0].view.data()), frames[0].view.size(), ReleaseOwner,
-            owner};
+// Whether they lie one behind the other in memory of one owner.
+bool AreOne(const std::vector<SharedBytes>& frames) {
+  for (size_t i = 1; i < frames.size(); ++i) {
+    const Bytes before = frames[i - 1].view;
+    if (frames[i].owner != frames[0].owner ||
+        frames[i].view.data() != before.data() + before.size())
+      return false;
   }
+  return !frames.empty();
+}
+
+zmq::message_t BodyOf(const std::vector<SharedBytes>& frames) {
   size_t size = 0;
   for (const SharedBytes& frame : frames) size += frame.view.size();
+  if (size > 0 && AreOne(frames)) {
+    auto* owner = new std::shared_ptr<const void>(frames[0].owner);
+    return {const_cast<uint8_t*>(frames[0].view.data()), size, ReleaseOwner, owner};
+  }
   zmq::message_t body(size);
   auto* at = static_cast<uint8_t*>(body.data());
   for (const SharedBytes& frame : frames) {

@@ -25,7 +25,7 @@ struct WireMessage {
 };
 
 // Whole or not at all. False when the peer cannot take it now, or is gone. Frames are shared, not
-// copied, when there is one.
+// copied, when there is one, or they lie one behind the other.
 bool SendMessage(zmq::socket_t& socket, const std::string& routing_id, Envelope envelope,
                  std::string_view head, const std::vector<SharedBytes>& frames);
 

@@ -127,6 +127,32 @@ TYPED_TEST(TransportConformance, ReplyCarriesHeadAndFrames) {
   EXPECT_TRUE(reply->frames[1].view.empty());
 }
 
+// However frames lie in memory: one behind the other, with a gap, the other way round, in several.
+TYPED_TEST(TransportConformance, FramesComeAsTheyAre) {
+  Buffer bytes(1000);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i * 7);
+  const SharedBytes all = SharedBytes::Own(bytes), other = SharedBytes::Own(bytes);
+  const auto part = [](const SharedBytes& of, size_t at, size_t size) {
+    return SharedBytes{of.owner, of.view.subspan(at, size)};
+  };
+  using Frames = std::vector<SharedBytes>;
+  for (const Frames& frames :
+       {Frames{part(all, 0, 100), part(all, 100, 1), part(all, 101, 899)},
+        Frames{part(all, 10, 90), part(all, 100, 0), part(all, 100, 50)},
+        Frames{part(all, 0, 100), part(all, 101, 100)},
+        Frames{part(all, 100, 100), part(all, 0, 100)},
+        Frames{part(all, 0, 100), part(other, 100, 100)}, Frames{part(all, 5, 0)}, Frames{}}) {
+    RpcMessage request = this->Call(Request(1, "x")).value();
+    request.frames = frames;
+    const auto reply = this->Call(request);
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    ASSERT_EQ(reply->frames.size(), frames.size());
+    for (size_t i = 0; i < frames.size(); ++i) {
+      EXPECT_TRUE(std::ranges::equal(reply->frames[i].view, frames[i].view)) << i;
+    }
+  }
+}
+
 TYPED_TEST(TransportConformance, TheServicesErrorComesBack) {
   Status s = this->Call(Request(2, "")).status();
   EXPECT_EQ(s.code(), StatusCode::kAborted);
