@@ -16,6 +16,7 @@
 #include <fstream>
 #include <future>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "cli/kv_options.h"
 #include "client/ingest.h"
@@ -194,7 +195,7 @@ void Fill(VaultUnderTest& vault, uint64_t objects, uint64_t batch, nlohmann::jso
   proto::CommitRequest next = vault.MakeCommit(session, 0, std::min(batch, objects));
   for (uint64_t done = 0; done < objects;) {
     const uint64_t size = std::min(batch, objects - done);
-    auto commit = std::async(std::launch::async, [&vault, request = std::move(next)] {
+    auto commit = std::async(std::launch::async, [&vault, request = std::exchange(next, {})] {
       return vault.Ask<proto::CommitReply>(rpc::kCommit, request).results_size();
     });
     done += size;
