@@ -1,5 +1,6 @@
 #include "common/cluster/cluster_map.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>

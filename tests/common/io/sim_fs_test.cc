@@ -11,7 +11,6 @@ namespace {
 
 using absl::StatusCode;
 using testing::ElementsAre;
-using testing::Not;
 
 constexpr uint64_t kSeeds = 300;
 
