@@ -13,7 +13,6 @@
 namespace holdfast {
 namespace {
 
-using ::testing::HasSubstr;
 
 class RocksTest : public ::testing::Test {
  protected:
