@@ -125,6 +125,8 @@ rocksdb::Options OptionsOf(const RocksKvOptions& o, bool create, rocksdb::Env* e
   r.write_buffer_size = o.write_buffer_bytes;
   r.max_write_buffer_number = 2;
   r.max_open_files = 256;
+  // So many threads are started at each opening, however few the files are.
+  r.max_file_opening_threads = 2;
   r.max_background_jobs = 2;
   r.level_compaction_dynamic_level_bytes = true;
   r.bytes_per_sync = 1u << 20;
@@ -132,7 +134,7 @@ rocksdb::Options OptionsOf(const RocksKvOptions& o, bool create, rocksdb::Env* e
   r.allow_fallocate = false;
   if (o.bloom) {
     r.memtable_whole_key_filtering = true;
-    r.memtable_prefix_bloom_size_ratio = 0.05;
+    r.memtable_prefix_bloom_size_ratio = 0.02;  // Ten bits for a row of 64 bytes.
   }
   r.merge_operator = std::make_shared<BatchCounter>();
   r.table_factory.reset(rocksdb::NewBlockBasedTableFactory(TableOptionsOf(o)));

@@ -5,7 +5,6 @@ ZeroMQ RFC 37 (ZMTP 3.1) and RFC 26 (CurveZMQ); the boxes are libsodium's, which
 
 import base64
 import ctypes
-import itertools
 import json
 import os
 import socket
@@ -171,13 +170,13 @@ def of_any_bytes(some):
 PING, PONG, REQUEST, REPLY = 3, 4, 1, 2
 
 
-_ids = itertools.count(1)
-
-
 def request(method, address, head, payloads=()):
-    """The parts of a request (docs/formats/protocol.md), each under an id of its own."""
+    """The parts of a request (docs/formats/protocol.md), under an id of its own.
+
+    Drawn, since with one counted up a broken request may have the id of a whole one by chance.
+    """
     envelope = (b"HFrpc\x01" + bytes([REQUEST])
-                + struct.pack("<HQI", method, next(_ids), len(address))
+                + struct.pack("<H8sI", method, os.urandom(8), len(address))
                 + address.encode() + struct.pack("<IQBQQI", 30_000, 0, 0, 0, 0, len(payloads))
                 + b"".join(struct.pack("<I", len(p)) for p in payloads))
     return [envelope, head] + ([b"".join(payloads)] if payloads else [])

@@ -392,12 +392,14 @@ class SegmentDamageTest(DamageCase):
             if not os.path.isfile(path) or os.path.getsize(path) == 0:
                 continue
             size = os.path.getsize(path)
-            for where in {0, size // 2, size - 1, self.seed.randrange(size)}:
+            places = sorted({0, size // 2, size - 1, self.seed.randrange(size)})
+            for where in places:
                 with self.subTest(file=name, where=where, size=size):
                     self.fresh()
                     flip(path, where)
                     self.v.verify()
-                    self.check_everything_restores()
+                    if FULL or where == places[len(places) // 2]:
+                        self.check_everything_restores()
             with self.subTest(deleted=name):
                 self.fresh()
                 os.unlink(path)

@@ -20,7 +20,7 @@ class KillTest(CrashTest):
 
     def setUp(self):
         super().setUp()
-        self.make_source()
+        self.make_source(scale=1 if FULL else 0.3)
 
     def ingest_until(self, vault, seconds, log):
         """Ingests; kills it after `seconds`. False when it was over before that."""
