@@ -42,7 +42,7 @@ StatusOr<std::unique_ptr<ZmqTransport>> OpenDoor(const std::string& dir, const K
   options.keys = keys.inside;
   ASSIGN_OR_RETURN(options.listen, DoorEndpoint(dir));
   options.admit = [who = keys.outside.public_key](const CurvePublicKey& caller) {
-    return caller == who;
+    return caller == who ? Admission::kYes : Admission::kNo;
   };
   options.authorise = [](const CurvePublicKey&, const std::string&,
                          uint16_t method) -> StatusOr<uint32_t> {

@@ -66,8 +66,7 @@ Status RemoteVault::Connect(const std::string& endpoint, KeyFile key) {
   if (absl::IsUnavailable(reply.status())) {
     return absl::UnavailableError(
         absl::StrCat("no coordinator answers at ", Printable(endpoint),
-                     ": it is not running, or not the one of this key file, or it does not know "
-                     "this key"));
+                     ": it is not running, or not the one of this key file"));
   }
   if (!reply.ok()) return reply.status();
   ASSIGN_OR_RETURN(const auto head, ParseHead<proto::GetMapReply>(*reply));

@@ -78,7 +78,11 @@ ZmqOptions ServerOptions(const KeyFile& key, const std::string& listen, const Ac
   ZmqOptions options;
   options.keys = {key.cluster->public_key, key.cluster->secret_key};
   options.listen = listen;
-  options.admit = [&access](const CurvePublicKey& who) { return access.Admits(who); };
+  options.admit = [&access](const CurvePublicKey& who) {
+    const bool knows_principals = access.version() != 0;
+    if (access.Admits(who)) return Admission::kYes;
+    return knows_principals ? Admission::kNo : Admission::kNotYet;
+  };
   options.authorise = [&access](const CurvePublicKey& who, const std::string&, uint16_t method) {
     return access.Check(who, method);
   };

@@ -24,6 +24,11 @@ struct Log::Active {
   int64_t created_nanos = 0;
 };
 
+bool AboveLimit(const SpaceInfo& space, double fraction) {
+  const double used = static_cast<double>(space.total_bytes) - space.free_bytes;
+  return used > fraction * static_cast<double>(space.total_bytes);
+}
+
 Log::Log(const NodeOptions& options, const NodeEnv& env, LogStart start)
     : options_(options), env_(env), last_(std::move(start)) {}
 
@@ -142,8 +147,7 @@ void Log::TrimPrevious() {
 Status Log::Reserve(uint64_t batch_bytes) {
   const uint64_t needed = last_.end + batch_bytes;
   if (needed <= active_->allocated) return absl::OkStatus();
-  const uint64_t step = active_->allocated + options_.allocate_bytes;
-  const uint64_t wanted = std::max(needed, std::min(step, options_.segment_bytes));
+  const uint64_t wanted = SizeFor(needed);
   Status status = active_->file->Allocate(active_->allocated, wanted - active_->allocated);
   if (status.ok()) {
     active_->allocated = wanted;
@@ -152,6 +156,19 @@ Status Log::Reserve(uint64_t batch_bytes) {
   status = active_->file->Allocate(active_->allocated, needed - active_->allocated);
   if (status.ok()) active_->allocated = needed;
   return status;
+}
+
+// A whole step, unless the disk is so full that it would take what others need: even an attempt
+// that fails does for a moment.
+uint64_t Log::SizeFor(uint64_t needed) const {
+  const uint64_t size =
+      std::min(active_->allocated + options_.allocate_bytes, options_.segment_bytes);
+  if (size <= needed) return needed;
+  StatusOr<SpaceInfo> space = env_.fs.Space(options_.dir);
+  const uint64_t step = size - active_->allocated;
+  if (!space.ok() || space->free_bytes < step) return needed;
+  space->free_bytes -= step;
+  return AboveLimit(*space, options_.read_only_fraction) ? needed : size;
 }
 
 void Log::Seal() {

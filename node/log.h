@@ -33,6 +33,9 @@ struct LogStart {
   std::vector<DroppedRange> dropped;  // Not noted in the log yet.
 };
 
+// Whether more than this fraction of the disk is used.
+bool AboveLimit(const SpaceInfo& space, double fraction);
+
 class Log {
  public:
   Log(const NodeOptions& options, const NodeEnv& env, LogStart start);
@@ -60,6 +63,7 @@ class Log {
   Status PassTakenNumbers();
   Status WriteHeader(File& file, const SegmentHeader& header);
   Status Reserve(uint64_t batch_bytes);
+  uint64_t SizeFor(uint64_t needed) const;
   void Seal();
   void Suspect(uint64_t uncertain_bytes);
   void TrimPrevious();

@@ -1,6 +1,7 @@
 #include "node/node.h"
 
 #include "absl/strings/str_cat.h"
+#include "node/log.h"
 #include "node/node_impl.h"
 #include "node/superblock.h"
 

@@ -19,9 +19,6 @@
 
 namespace holdfast {
 
-// Whether the file system is fuller than the limit up to which puts are taken.
-bool AboveLimit(const SpaceInfo& space, double limit);
-
 class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
  public:
   Impl(const NodeOptions& options, const NodeEnv& env, Recovered recovered);

@@ -12,6 +12,7 @@
 #include "common/cluster/access.h"
 #include "common/cluster/cluster_map.h"
 #include "common/crypto/domain_keys.h"
+#include "node/log.h"
 #include "node/node_impl.h"
 
 namespace holdfast {
@@ -43,11 +44,6 @@ void SetPresent(proto::RecordAnswer& answer, uint32_t length, const Checksum& ch
 }
 
 }  // namespace
-
-bool AboveLimit(const SpaceInfo& space, double limit) {
-  const double used = static_cast<double>(space.total_bytes) - space.free_bytes;
-  return used > limit * static_cast<double>(space.total_bytes);
-}
 
 template <class Reply>
 std::function<void(const Status&, const Node::Impl::Admission&)> Node::Impl::AnswerWith(

@@ -40,7 +40,7 @@ struct Principal {
 // Thread-safe.
 class AccessTable {
  public:
-  // `version` is another one for each table.
+  // `version` is another one for each table; 0 before the first that has all principals.
   void Replace(uint64_t version, std::vector<Principal> principals);
   uint64_t version() const;
   std::vector<Principal> all() const;

@@ -240,6 +240,21 @@ TEST_F(NodeFaultTest, NearlyFullDiskTakesPinsAndCommitRecordsOnly) {
   rig_.PutPresent(Item(2));
 }
 
+TEST_F(NodeFaultTest, PreallocationDoesNotTakeTheRoomThatIsKeptBack) {
+  rig_.PutPresent(Item(1));
+  Reopen();  // Nothing is preallocated.
+  const SpaceInfo space = rig_.fs().Space("/disk").value();
+  const uint64_t used = space.total_bytes - space.free_bytes;
+  const uint64_t step = rig_.options().allocate_bytes;
+  // Room for half a step below the limit, and for the whole of it above.
+  rig_.sim_fs.SetCapacity(used + 2 * step);
+  rig_.options().read_only_fraction =
+      static_cast<double>(used + step / 2) / static_cast<double>(used + 2 * step);
+  Reopen();
+  for (uint64_t n = 10; n < 14; ++n) rig_.PutPresent(Item(n, 4000));
+  EXPECT_FALSE(rig_.NodeStatus().read_only());
+}
+
 TEST_F(NodeFaultTest, FailedSyncFailsTheBatchAndSealsTheSegment) {
   rig_.PutPresent(Item(1));
   for (uint64_t n = 10; n < 13; ++n) {

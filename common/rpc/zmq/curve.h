@@ -14,6 +14,10 @@ struct CurveKeyPair {
   std::array<uint8_t, 32> secret_key{};
 };
 
+// What a server says to a key that wants to connect. kNotYet: it cannot say yet, and the caller,
+// who is told nothing, tries again by itself.
+enum class Admission { kYes, kNo, kNotYet };
+
 CurveKeyPair NewCurveKeyPair();
 // The pair of any 32 secret bytes.
 CurveKeyPair CurveKeyPairOf(const std::array<uint8_t, 32>& secret_key);

@@ -44,6 +44,7 @@ ZmqPeer::~ZmqPeer() { FailAll(absl::UnavailableError(name_ + ": the transport is
 void ZmqPeer::Open() {
   socket_ = NewSocket(context_, zmq::socket_type::dealer);
   BecomeCurveClient(socket_, keys_, server_);
+  if (only_one_) refusals_ = RefusalsOf(context_, socket_);
   socket_.connect(endpoint_);
   start_ = connection_ = 0;
   last_ping_ = first_ping_ = 0;
@@ -128,6 +129,7 @@ WireCall ZmqPeer::Remove(Calls::iterator it) {
 
 int64_t ZmqPeer::Tick(int64_t now) {
   EndOverdue(now);
+  CheckRefusal();
   CheckSilence(now);
   if (calls_.empty() && !down_) return INT64_MAX;
   if (connection_ == 0 && first_ping_ != 0 && now - first_ping_ > kConnectNanos) OpenAnew();
@@ -197,6 +199,15 @@ void ZmqPeer::CheckSilence(int64_t now) {
   const bool was_down = std::exchange(down_, true);
   FailAll(absl::UnavailableError(absl::StrCat(name_, " at ", endpoint_, ": nobody answers there")));
   if (!was_down) OpenAnew();
+}
+
+void ZmqPeer::CheckRefusal() {
+  zmq::message_t event;
+  if (!only_one_ || !refusals_.recv(event, zmq::recv_flags::dontwait)) return;
+  FailAll(absl::PermissionDeniedError(
+      absl::StrCat(name_, " at ", endpoint_,
+                   ": it does not admit this key, which was revoked or is of another cluster")));
+  OpenAnew();
 }
 
 void ZmqPeer::FailAll(const Status& status) {

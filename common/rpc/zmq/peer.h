@@ -5,7 +5,9 @@
 // connection or a new process, what was sent before is sent again (every request may come twice).
 // When it is silent for longer than a peer may be it is down: all calls fail with kUnavailable, new
 // ones at once, until a ping is answered. Not so where there is nobody else to ask: calls to the
-// coordinator wait for it until their deadline. Runs on the thread of its lane.
+// coordinator wait for it until their deadline, or until it says that it does not admit their key
+// (kPermissionDenied); a node that does not may not have heard of it yet. Runs on the thread of its
+// lane.
 #pragma once
 
 #include <deque>
@@ -56,6 +58,7 @@ class ZmqPeer {
   void SendAllAgain();
   void EndOverdue(int64_t now);
   void CheckSilence(int64_t now);
+  void CheckRefusal();
   // libzmq gives a connection up for good when its peer refuses the handshake, as it does while
   // the caller's key is not known there yet.
   void OpenAnew();
@@ -67,6 +70,7 @@ class ZmqPeer {
   const CurveKeyPair keys_;
   const CurvePublicKey server_;
   zmq::socket_t socket_;
+  zmq::socket_t refusals_;  // The coordinator's, which knows all keys.
 
   Calls calls_;
   std::multimap<int64_t, uint64_t> deadlines_;

@@ -1,7 +1,10 @@
 #include "common/rpc/zmq/socket.h"
 
+#include <atomic>
 #include <cstring>
 #include <memory>
+
+#include "absl/strings/str_cat.h"
 
 namespace holdfast {
 namespace {
@@ -94,6 +97,18 @@ void BecomeCurveClient(zmq::socket_t& socket, const CurveKeyPair& keys,
   socket.set(zmq::sockopt::curve_publickey, AsView(keys.public_key.bytes()));
   socket.set(zmq::sockopt::curve_secretkey, AsView(keys.secret_key));
   socket.set(zmq::sockopt::curve_serverkey, AsView(server.bytes()));
+}
+
+zmq::socket_t RefusalsOf(zmq::context_t& context, zmq::socket_t& client) {
+  static std::atomic<uint64_t> made = 0;
+  const std::string at = absl::StrCat("inproc://refusals-", ++made);
+  if (zmq_socket_monitor(client.handle(), at.c_str(), ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) != 0) {
+    throw zmq::error_t();
+  }
+  zmq::socket_t refusals(context, zmq::socket_type::pair);
+  refusals.set(zmq::sockopt::linger, 0);
+  refusals.connect(at);
+  return refusals;
 }
 
 bool SendMessage(zmq::socket_t& socket, const std::string& routing_id, Envelope envelope,

@@ -16,6 +16,9 @@ zmq::socket_t NewSocket(zmq::context_t& context, zmq::socket_type type);
 void BecomeCurveServer(zmq::socket_t& socket, const CurveKeyPair& keys);
 void BecomeCurveClient(zmq::socket_t& socket, const CurveKeyPair& keys,
                        const CurvePublicKey& server);
+// Where a message arrives when the server that `client` connects to says that it does not admit its
+// key. Made before it connects.
+zmq::socket_t RefusalsOf(zmq::context_t& context, zmq::socket_t& client);
 
 struct WireMessage {
   std::string routing_id;  // Of a ROUTER's peer; empty elsewhere.

@@ -10,6 +10,7 @@ namespace {
 // The frames of a request: version, request id, domain, address, identity, mechanism, credentials.
 enum { kVersion, kRequestId, kDomain, kAddress, kIdentity, kMechanism, kKey, kRequestFrames };
 constexpr char kZapVersion[] = "1.0";
+constexpr const char* kCodes[] = {"200", "400", "300"};  // As Admission has them.
 
 bool Receive(zmq::socket_t& socket, std::vector<std::string>& frames) {
   frames.clear();
@@ -41,10 +42,10 @@ ZapHandler::ZapHandler(zmq::context_t& context, Admit admit)
 
 ZapHandler::~ZapHandler() { thread_.join(); }
 
-bool ZapHandler::Admits(const std::vector<std::string>& request) const {
+Admission ZapHandler::Decide(const std::vector<std::string>& request) const {
   if (request.size() != kRequestFrames || request[kVersion] != kZapVersion ||
       request[kMechanism] != "CURVE" || request[kKey].size() != CurvePublicKey::kSize) {
-    return false;
+    return Admission::kNo;
   }
   return admit_(CurvePublicKey::FromBytes(AsBytes(request[kKey])));
 }
@@ -53,12 +54,13 @@ void ZapHandler::Run() try {
   pthread_setname_np(pthread_self(), "hf-zap");
   std::vector<std::string> request;
   while (Receive(socket_, request)) {
-    const bool admits = Admits(request);
+    const Admission admission = Decide(request);
+    const bool admits = admission == Admission::kYes;
     const std::string id = request.size() > kRequestId ? request[kRequestId] : "";
     const std::string user =
         admits ? UserIdOf(CurvePublicKey::FromBytes(AsBytes(request[kKey]))) : "";
-    const std::string reply[] = {kZapVersion, id, admits ? "200" : "400", admits ? "OK" : "refused",
-                                 user,        ""};
+    const std::string reply[] = {kZapVersion, id,   kCodes[static_cast<size_t>(admission)],
+                                 "",          user, ""};
     for (const std::string& frame : reply) {
       const bool last = &frame == std::end(reply) - 1;
       socket_.send(zmq::buffer(frame), last ? zmq::send_flags::none : zmq::send_flags::sndmore);

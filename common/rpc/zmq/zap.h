@@ -12,7 +12,7 @@ namespace holdfast {
 
 class ZapHandler {
  public:
-  using Admit = std::function<bool(const CurvePublicKey&)>;
+  using Admit = std::function<Admission(const CurvePublicKey&)>;
   // Ready when it returns; before any server socket of `context` is bound. `admit` is called on a
   // thread of its own.
   ZapHandler(zmq::context_t& context, Admit admit);
@@ -21,7 +21,7 @@ class ZapHandler {
 
  private:
   void Run();
-  bool Admits(const std::vector<std::string>& request) const;
+  Admission Decide(const std::vector<std::string>& request) const;
 
   const Admit admit_;
   zmq::socket_t socket_;

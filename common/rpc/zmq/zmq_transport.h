@@ -21,7 +21,9 @@ struct ZmqOptions {
   std::string listen;
   // Who may connect, and who may call what, by which roles. Called on threads of the transport, any
   // time.
-  std::function<bool(const CurvePublicKey&)> admit = [](const CurvePublicKey&) { return false; };
+  std::function<Admission(const CurvePublicKey&)> admit = [](const CurvePublicKey&) {
+    return Admission::kNo;
+  };
   std::function<StatusOr<uint32_t>(const CurvePublicKey& caller, const std::string& address,
                                    uint16_t method)>
       authorise = [](const CurvePublicKey&, const std::string&, uint16_t) {

@@ -34,7 +34,7 @@ void AddNodes(ClusterMap& map, uint32_t count) {
   }
 }
 
-ClusterMap EqualNodes(uint32_t count, uint32_t replicas) {
+ClusterMap PlannedNodes(uint32_t count, uint32_t replicas) {
   ClusterMap map;
   map.replicas = replicas;
   AddNodes(map, count);
@@ -236,10 +236,10 @@ TEST(PlanPlacement, SpreadsAsComputePlacementDoes) {
 // --- balance, from nothing ---
 
 TEST(PlanPlacement, FiftyEqualNodesWithinFivePercent) {
-  ClusterMap map = EqualNodes(50, 3);
+  ClusterMap map = PlannedNodes(50, 3);
   EXPECT_EQ(Step("50 equal, R=3", map, 4096 * 3), 4096 * 3);
   EXPECT_LE(Fullest(map, map.placement), 1.05);
-  EXPECT_LT(Milliseconds(EqualNodes(50, 3)), 3000);
+  EXPECT_LT(Milliseconds(PlannedNodes(50, 3)), 3000);
 }
 
 TEST(PlanPlacement, MixedWeightsWithinFivePercent) {
@@ -286,7 +286,7 @@ TEST(PlanPlacement, SpreadGoesBeforeBalance) {
 
 // A node cannot hold a group twice: one as heavy as all others holds each once, not more.
 TEST(PlanPlacement, ANodeHoldsAGroupOnce) {
-  ClusterMap map = EqualNodes(5, 2);
+  ClusterMap map = PlannedNodes(5, 2);
   map.nodes[2].weight = 100;
   map = Planned(map);
   ExpectWellSpread(map, map.placement);
@@ -295,14 +295,14 @@ TEST(PlanPlacement, ANodeHoldsAGroupOnce) {
 
 TEST(PlanPlacement, FewNodesHoldEverything) {
   for (const uint32_t count : {0u, 1u, 2u, 3u}) {
-    const ClusterMap map = Planned(EqualNodes(count, 3));
+    const ClusterMap map = Planned(PlannedNodes(count, 3));
     ExpectWellSpread(map, map.placement);
     for (const uint32_t load : Loads(map, map.placement)) EXPECT_EQ(load, 4096u);
   }
 }
 
 TEST(PlanPlacement, OnlyEligibleNodesTakeRecords) {
-  ClusterMap map = EqualNodes(9, 3);
+  ClusterMap map = PlannedNodes(9, 3);
   map.nodes[1].state = NodeState::kDraining;
   map.nodes[2].state = NodeState::kOut;
   map.nodes[3].state = NodeState::kRemoved;
@@ -320,7 +320,7 @@ TEST(PlanPlacement, OnlyEligibleNodesTakeRecords) {
 TEST(PlanPlacement, ANewNodeTakesItsShareAndNothingElseMoves) {
   for (const auto& [n, replicas] :
        {std::pair{5u, 3u}, std::pair{5u, 2u}, std::pair{20u, 3u}, std::pair{3u, 3u}}) {
-    ClusterMap map = Planned(EqualNodes(n, replicas));
+    ClusterMap map = Planned(PlannedNodes(n, replicas));
     AddNodes(map, 1);
     const double ideal = 4096.0 * replicas / (n + 1);
     const std::string what = "add to " + std::to_string(n) + ", R=" + std::to_string(replicas);
@@ -331,7 +331,7 @@ TEST(PlanPlacement, ANewNodeTakesItsShareAndNothingElseMoves) {
 TEST(PlanPlacement, DrainAndOutMoveWhatTheNodeHeld) {
   for (const uint32_t n : {5u, 6u, 20u, 50u}) {
     for (const NodeState state : {NodeState::kDraining, NodeState::kOut}) {
-      ClusterMap map = Planned(EqualNodes(n, 3));
+      ClusterMap map = Planned(PlannedNodes(n, 3));
       const double held = Loads(map, map.placement)[3];
       map.nodes[3].state = state;
       const std::string what = "drain or out 1 of " + std::to_string(n);
@@ -356,7 +356,7 @@ TEST(PlanPlacement, ADrainedDiskOfAHostMovesWhatItHeld) {
 }
 
 TEST(PlanPlacement, ReweightMovesTheDifference) {
-  ClusterMap map = Planned(EqualNodes(10, 3));
+  ClusterMap map = Planned(PlannedNodes(10, 3));
   map.nodes[4].weight = 2;
   double ideal = 4096 * 3 * (2 / 11.0 - 1 / 10.0);
   EXPECT_LE(Step("weight 1 to 2, 1 of 10", map, ideal), 1.01 * ideal + 1);
@@ -369,7 +369,7 @@ TEST(PlanPlacement, ReweightMovesTheDifference) {
 
 // What plain rendezvous leaves uneven moves, and no more.
 TEST(PlanPlacement, TakesOverATableOfComputePlacement) {
-  ClusterMap map = EqualNodes(50, 3);
+  ClusterMap map = PlannedNodes(50, 3);
   ComputePlacement(map);
   const double least = LeastMoves(map);
   EXPECT_GT(least, 50);
@@ -379,7 +379,7 @@ TEST(PlanPlacement, TakesOverATableOfComputePlacement) {
 
 // A second site: each PG moves one replica there, and no other.
 TEST(PlanPlacement, ANewSiteTakesOneReplicaOfEach) {
-  ClusterMap map = Planned(EqualNodes(6, 3));
+  ClusterMap map = Planned(PlannedNodes(6, 3));
   for (int i = 0; i < 6; ++i) AddNode(map, 1, "second/rack/h" + std::to_string(i) + "/d");
   EXPECT_LE(Step("second site of 6, R=3", map, 4096.0 * 3 / 2), 4096 * 3 / 2 + 12);
   AddNode(map, 1, "third/rack/h/d");
@@ -387,7 +387,7 @@ TEST(PlanPlacement, ANewSiteTakesOneReplicaOfEach) {
 }
 
 TEST(PlanPlacement, SetsThatStayAreGivenAsTheyStand) {
-  ClusterMap map = Planned(EqualNodes(5, 3));
+  ClusterMap map = Planned(PlannedNodes(5, 3));
   for (auto& set : map.placement) std::reverse(set.begin(), set.end());
   EXPECT_EQ(PlanPlacement(map), map.placement);
   AddNodes(map, 1);
@@ -418,7 +418,7 @@ Sets Heading(const ClusterMap& map) {
 }
 
 TEST(PlanPlacement, WhatMigratesIsPlannedTheSameAgain) {
-  ClusterMap map = Planned(EqualNodes(7, 3));
+  ClusterMap map = Planned(PlannedNodes(7, 3));
   AddNodes(map, 2);
   map.nodes[0].state = NodeState::kDraining;
   map = Migrate(map);
@@ -426,7 +426,7 @@ TEST(PlanPlacement, WhatMigratesIsPlannedTheSameAgain) {
 }
 
 TEST(PlanPlacement, AMigrationThatIsCalledOffMovesNothing) {
-  ClusterMap map = Planned(EqualNodes(7, 3));
+  ClusterMap map = Planned(PlannedNodes(7, 3));
   map.nodes[0].state = NodeState::kDraining;
   map = Migrate(map);
   map.nodes[0].state = NodeState::kIn;
@@ -435,7 +435,7 @@ TEST(PlanPlacement, AMigrationThatIsCalledOffMovesNothing) {
 
 // A second new node: what is on its way to the first one goes on.
 TEST(PlanPlacement, WhatIsOnItsWayGoesOn) {
-  ClusterMap map = Planned(EqualNodes(7, 3));
+  ClusterMap map = Planned(PlannedNodes(7, 3));
   AddNodes(map, 1);
   map = Migrate(map);
   const Sets before = Heading(map);
@@ -455,7 +455,7 @@ TEST(PlanPlacement, WhatIsOnItsWayGoesOn) {
 // --- the same everywhere ---
 
 TEST(PlanPlacement, DoesNotDependOnTheOrderOfNodes) {
-  ClusterMap a = Planned(EqualNodes(9, 3));
+  ClusterMap a = Planned(PlannedNodes(9, 3));
   AddNodes(a, 2);
   ClusterMap b = a;
   std::reverse(b.nodes.begin(), b.nodes.end());

@@ -10,7 +10,7 @@ namespace holdfast {
 namespace {
 
 using absl::StatusCode;
-using testing::ElementsAre;
+using ::testing::ElementsAre;
 
 constexpr uint64_t kSeeds = 300;
 

@@ -12,9 +12,9 @@ namespace holdfast {
 namespace {
 
 using Rows = std::vector<std::pair<std::string, std::string>>;
-using testing::ElementsAre;
-using testing::IsEmpty;
-using testing::Pair;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
 
 // Where a Kv under test lives; it may be opened again after it was closed.
 class Home {
@@ -69,7 +69,7 @@ const Twin kTwins[] = {
      [] { return std::unique_ptr<Home>(new RocksHome({.wal = false, .bloom = true})); }},
 };
 
-class KvConformance : public testing::TestWithParam<Twin> {
+class KvConformance : public ::testing::TestWithParam<Twin> {
  protected:
   void SetUp() override { Reopen(); }
 
@@ -105,7 +105,7 @@ class KvConformance : public testing::TestWithParam<Twin> {
   std::unique_ptr<Kv> kv_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Twins, KvConformance, testing::ValuesIn(kTwins),
+INSTANTIATE_TEST_SUITE_P(Twins, KvConformance, ::testing::ValuesIn(kTwins),
                          [](const auto& info) { return info.param.name; });
 
 TEST_P(KvConformance, WhatIsWrittenIsRead) {

@@ -60,7 +60,7 @@ struct OverZmq {
     ZmqOptions options;
     options.keys = NewCurveKeyPair();
     options.listen = "tcp://127.0.0.1:0";
-    options.admit = [](const CurvePublicKey&) { return true; };
+    options.admit = [](const CurvePublicKey&) { return Admission::kYes; };
     options.authorise = [](const CurvePublicKey&, const std::string&, uint16_t) { return 0u; };
     std::unique_ptr<ZmqTransport> transport = ZmqTransport::Open(options).value();
     transport->Route("echo", transport->endpoint(), options.keys.public_key);

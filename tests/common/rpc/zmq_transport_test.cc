@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "common/base/clock.h"
+#include "common/rpc/addresses.h"
 #include "common/rpc/zmq/socket.h"
 
 namespace holdfast {
@@ -51,7 +52,8 @@ struct Server {
     options.listen = listen;
     options.admit = [this](const CurvePublicKey& key) {
       std::lock_guard lock(mutex);
-      return admitted.contains(key);
+      if (!knows_principals) return Admission::kNotYet;
+      return admitted.contains(key) ? Admission::kYes : Admission::kNo;
     };
     options.authorise = [this](const CurvePublicKey& key, const std::string&,
                                uint16_t method) -> StatusOr<uint32_t> {
@@ -79,6 +81,7 @@ struct Server {
   const CurveKeyPair keys;
   std::mutex mutex;
   std::set<CurvePublicKey> admitted;
+  std::atomic<bool> knows_principals = true;
   std::atomic<int> warnings = 0;
   std::unique_ptr<Loop> loop = NewThreadLoop("echo");
   CurveEcho echo{*loop};
@@ -153,6 +156,28 @@ TEST(ZmqTransportTest, AnUnknownKeyDoesNotGetIn) {
   EXPECT_EQ(server.echo.handled, 0);
   server.Admit(stranger.keys.public_key);
   EXPECT_TRUE(stranger.Call(1).ok()) << "who is admitted later gets in later";
+}
+
+TEST(ZmqTransportTest, TheCoordinatorSaysThatItDoesNotAdmitAKey) {
+  Server server;
+  server.transport->Attach(kCoordinatorAddress, server.echo, *server.loop);
+  Client client(server, server.keys.public_key);
+  client.transport->Route(kCoordinatorAddress, server.transport->endpoint(),
+                          server.keys.public_key);
+  const auto call = [&](int64_t timeout) {
+    return CallAndWait(*client.transport, kCoordinatorAddress, RpcMessage{1, "", {}}, timeout)
+        .status();
+  };
+  for (int i = 0; i < 2; ++i) {
+    const Status refused = call(30 * kSecond);
+    EXPECT_TRUE(absl::IsPermissionDenied(refused)) << refused;
+  }
+  server.knows_principals = false;
+  EXPECT_TRUE(absl::IsUnavailable(call(700 * kMilli))) << "it cannot say yet";
+  server.Admit(client.keys.public_key);
+  server.knows_principals = true;
+  EXPECT_TRUE(call(kMinute).ok());
+  server.transport->Detach(kCoordinatorAddress);
 }
 
 TEST(ZmqTransportTest, AServerWithAnotherKeyIsNotSpokenTo) {
