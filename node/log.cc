@@ -149,10 +149,8 @@ Status Log::Reserve(uint64_t batch_bytes) {
   if (needed <= active_->allocated) return absl::OkStatus();
   const uint64_t wanted = SizeFor(needed);
   Status status = active_->file->Allocate(active_->allocated, wanted - active_->allocated);
-  if (status.ok()) {
-    active_->allocated = wanted;
-    return status;
-  }
+  if (status.ok()) active_->allocated = wanted;
+  if (status.ok() || wanted == needed) return status;
   status = active_->file->Allocate(active_->allocated, needed - active_->allocated);
   if (status.ok()) active_->allocated = needed;
   return status;
@@ -165,9 +163,11 @@ uint64_t Log::SizeFor(uint64_t needed) const {
       std::min(active_->allocated + options_.allocate_bytes, options_.segment_bytes);
   if (size <= needed) return needed;
   StatusOr<SpaceInfo> space = env_.fs.Space(options_.dir);
-  const uint64_t step = size - active_->allocated;
-  if (!space.ok() || space->free_bytes < step) return needed;
-  space->free_bytes -= step;
+  // Two of them: what is reserved counts as used, and after the last there would be no room to use
+  // it.
+  const uint64_t steps = 2 * (size - active_->allocated);
+  if (!space.ok() || space->free_bytes < steps) return needed;
+  space->free_bytes -= steps;
   return AboveLimit(*space, options_.read_only_fraction) ? needed : size;
 }
 

@@ -22,9 +22,12 @@ class KillTest(CrashTest):
         super().setUp()
         self.make_source(scale=1 if FULL else 0.3)
 
-    def ingest_until(self, vault, seconds, log):
-        """Ingests; kills it after `seconds`. False when it was over before that."""
+    def ingest_until(self, vault, seconds, log, acknowledged=False):
+        """Ingests; kills it after `seconds`, or once something is acknowledged. False when it was over
+        before that."""
         child = self.start_ingest(vault, log)
+        while acknowledged and child.poll() is None and not os.path.getsize(log):
+            time.sleep(0.002)
         try:
             child.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -53,7 +56,10 @@ class KillTest(CrashTest):
             # One to three kills in a row hit recovery and the second run, too.
             for _ in range(rng.choice([1, 1, 2, 3])):
                 at = rng.uniform(0.0, 1.05) * whole * (1.5 if nodes else 1)
-                was_killed = self.ingest_until(vault, at, log)
+                if not in_progress and killed == KILLS - 1:  # At least once.
+                    was_killed = self.ingest_until(vault, 0, log, acknowledged=True)
+                else:
+                    was_killed = self.ingest_until(vault, at, log)
                 now = self.acknowledged(log)
                 acknowledged += now
                 with self.subTest(kill=killed, after=round(at, 3), disks=len(nodes) or 1):
@@ -66,6 +72,7 @@ class KillTest(CrashTest):
                 self.finish(vault)
             harness.remove_tree(self.path(home))
         print(f"{killed} kills, {in_progress} of them after the first acknowledgement")
+        self.assertGreater(in_progress, 0)
 
     def test_killed_while_reading_and_rebuilding(self):
         """verify, restore, ls and fsck --rebuild-catalogue may die at any point, too."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Memory does not grow with the source: a large file, and very many small ones, in under 512 MiB.
 
-Quick: 2 GB and 50,000 files. Full: 20 GB and a million. Ingest, verify, restore or cat, and ls
+Quick: 1 GB and 20,000 files. Full: 20 GB and a million. Ingest, verify, restore or cat, and ls
 are all held to it, with default settings.
 """
 

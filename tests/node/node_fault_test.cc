@@ -251,7 +251,7 @@ TEST_F(NodeFaultTest, PreallocationDoesNotTakeTheRoomThatIsKeptBack) {
   rig_.options().read_only_fraction =
       static_cast<double>(used + step / 2) / static_cast<double>(used + 2 * step);
   Reopen();
-  for (uint64_t n = 10; n < 14; ++n) rig_.PutPresent(Item(n, 4000));
+  for (uint64_t n = 10; n < 13; ++n) rig_.PutPresent(Item(n, 4000));
   EXPECT_FALSE(rig_.NodeStatus().read_only());
 }
 

@@ -14,8 +14,8 @@ struct CurveKeyPair {
   std::array<uint8_t, 32> secret_key{};
 };
 
-// What a server says to a key that wants to connect. kNotYet: it cannot say yet, and the caller,
-// who is told nothing, tries again by itself.
+// What a server says to a key that wants to connect. kNotYet: it cannot say yet; the caller is told
+// nothing, and opens its connection anew in a few seconds.
 enum class Admission { kYes, kNo, kNotYet };
 
 CurveKeyPair NewCurveKeyPair();

@@ -39,20 +39,30 @@ ZmqPeer::ZmqPeer(zmq::context_t& context, std::string name, std::string endpoint
   Open();
 }
 
-ZmqPeer::~ZmqPeer() { FailAll(absl::UnavailableError(name_ + ": the transport is closed")); }
+ZmqPeer::~ZmqPeer() {
+  FailAll(absl::UnavailableError(name_ + ": the transport is closed"));
+  Close();
+}
 
 void ZmqPeer::Open() {
   socket_ = NewSocket(context_, zmq::socket_type::dealer);
   BecomeCurveClient(socket_, keys_, server_);
-  if (only_one_) refusals_ = RefusalsOf(context_, socket_);
+  if (only_one_ && !heard_) refusals_ = RefusalsOf(context_, socket_);
   socket_.connect(endpoint_);
   start_ = connection_ = 0;
   last_ping_ = first_ping_ = 0;
+  refused_ = false;
+}
+
+void ZmqPeer::Close() {
+  if (refusals_) EndRefusals(socket_);
+  socket_.close();
+  refusals_.close();
 }
 
 void ZmqPeer::OpenAnew() {
   // Whatever waits inside the old socket goes with it.
-  socket_.close();
+  Close();
   Open();
 }
 
@@ -64,6 +74,7 @@ void ZmqPeer::Add(WireCall call, int64_t now) {
   pending.call = std::move(call);
   unsent_.push_back(id);
   if (waiting_since_ == 0) waiting_since_ = now;
+  if (refused_) OpenAnew();  // It may have been admitted since.
 }
 
 void ZmqPeer::Receive(int64_t now) {
@@ -74,6 +85,7 @@ void ZmqPeer::Receive(int64_t now) {
     if (absl::IsNotFound(status)) return;
     // The server proved that it has its key; a message that makes no sense is no sign of life.
     if (!status.ok()) continue;
+    heard_ = true;
     down_ = false;
     waiting_since_ = calls_.empty() ? 0 : now;
     if (message.envelope.kind == Envelope::Kind::kPong) {
@@ -203,11 +215,11 @@ void ZmqPeer::CheckSilence(int64_t now) {
 
 void ZmqPeer::CheckRefusal() {
   zmq::message_t event;
-  if (!only_one_ || !refusals_.recv(event, zmq::recv_flags::dontwait)) return;
+  if (!refusals_ || heard_ || !refusals_.recv(event, zmq::recv_flags::dontwait)) return;
+  refused_ = true;
   FailAll(absl::PermissionDeniedError(
       absl::StrCat(name_, " at ", endpoint_,
                    ": it does not admit this key, which was revoked or is of another cluster")));
-  OpenAnew();
 }
 
 void ZmqPeer::FailAll(const Status& status) {

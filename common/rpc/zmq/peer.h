@@ -5,9 +5,9 @@
 // connection or a new process, what was sent before is sent again (every request may come twice).
 // When it is silent for longer than a peer may be it is down: all calls fail with kUnavailable, new
 // ones at once, until a ping is answered. Not so where there is nobody else to ask: calls to the
-// coordinator wait for it until their deadline, or until it says that it does not admit their key
-// (kPermissionDenied); a node that does not may not have heard of it yet. Runs on the thread of its
-// lane.
+// coordinator wait for it until their deadline. If the first thing ever heard of it is that it does
+// not admit the key, they fail with kPermissionDenied. Later that ends nothing: such a word has no
+// seal, and a catalogue of yesterday knows fewer keys. Runs on the thread of its lane.
 #pragma once
 
 #include <deque>
@@ -50,6 +50,7 @@ class ZmqPeer {
   using Calls = std::map<uint64_t, Pending>;
 
   void Open();
+  void Close();
   void Pump(int64_t now);
   bool Send(uint64_t id, Pending& pending, int64_t now);
   void Ping(int64_t now);
@@ -70,7 +71,7 @@ class ZmqPeer {
   const CurveKeyPair keys_;
   const CurvePublicKey server_;
   zmq::socket_t socket_;
-  zmq::socket_t refusals_;  // The coordinator's, which knows all keys.
+  zmq::socket_t refusals_;  // Of the coordinator, which knows all keys; until it is heard.
 
   Calls calls_;
   std::multimap<int64_t, uint64_t> deadlines_;
@@ -86,6 +87,8 @@ class ZmqPeer {
   int64_t first_ping_ = 0;     // On this socket.
   int64_t waiting_since_ = 0;  // For a sign of life; 0: nobody waits.
   bool down_ = false;          // It was silent for too long, and has not been heard since.
+  bool heard_ = false;         // Ever.
+  bool refused_ = false;       // This socket will not connect any more.
   const bool only_one_;        // There is no other that could be asked.
 };
 

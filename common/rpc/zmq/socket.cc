@@ -111,6 +111,8 @@ zmq::socket_t RefusalsOf(zmq::context_t& context, zmq::socket_t& client) {
   return refusals;
 }
 
+void EndRefusals(zmq::socket_t& client) { (void)zmq_socket_monitor(client.handle(), nullptr, 0); }
+
 bool SendMessage(zmq::socket_t& socket, const std::string& routing_id, Envelope envelope,
                  std::string_view head, const std::vector<SharedBytes>& frames) try {
   using zmq::send_flags;

@@ -19,6 +19,8 @@ void BecomeCurveClient(zmq::socket_t& socket, const CurveKeyPair& keys,
 // Where a message arrives when the server that `client` connects to says that it does not admit its
 // key. Made before it connects.
 zmq::socket_t RefusalsOf(zmq::context_t& context, zmq::socket_t& client);
+// Before either is closed: a thread of libzmq that finds nobody to tell waits for ever.
+void EndRefusals(zmq::socket_t& client);
 
 struct WireMessage {
   std::string routing_id;  // Of a ROUTER's peer; empty elsewhere.
