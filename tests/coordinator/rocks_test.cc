@@ -13,7 +13,6 @@
 namespace holdfast {
 namespace {
 
-
 class RocksTest : public ::testing::Test {
  protected:
   RocksTest() {

@@ -396,7 +396,7 @@ TEST(KnownAnswerTestTest, FindsEveryKindOfMistake) {
   const std::vector<std::function<void(Message&)>> mistakes = {
       [](Message& m) { m.result.md5[3] ^= m.data.size() == 4096; },
       [](Message& m) { m.result.sha1[19] ^= m.data.size() == 3; },
-      [](Message& m) { m.result.sha256[0] ^= m.data.size() == 0; },
+      [](Message& m) { m.result.sha256[0] ^= m.data.empty(); },
       [](Message& m) {
         if (m.chunks.size() > 1) m.chunks[1].poly1305[15] ^= 0x80;
       },

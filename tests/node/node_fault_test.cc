@@ -248,8 +248,9 @@ TEST_F(NodeFaultTest, PreallocationDoesNotTakeTheRoomThatIsKeptBack) {
   const uint64_t step = rig_.options().allocate_bytes;
   // Room for half a step below the limit, and for the whole of it above.
   rig_.sim_fs.SetCapacity(used + 2 * step);
+  const uint64_t limit = used + step / 2;
   rig_.options().read_only_fraction =
-      static_cast<double>(used + step / 2) / static_cast<double>(used + 2 * step);
+      static_cast<double>(limit) / static_cast<double>(used + 2 * step);
   Reopen();
   for (uint64_t n = 10; n < 13; ++n) rig_.PutPresent(Item(n, 4000));
   EXPECT_FALSE(rig_.NodeStatus().read_only());
