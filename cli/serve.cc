@@ -74,14 +74,17 @@ StatusOr<KeyFile> ReadServerKey(const std::string& path, bool coordinator) {
   return key;
 }
 
-ZmqOptions ServerOptions(const KeyFile& key, const std::string& listen, const AccessTable& access) {
+// A coordinator's "no" is final (common/rpc/zmq/peer.h): it says none before it has read who they
+// are.
+ZmqOptions ServerOptions(const KeyFile& key, const std::string& listen, const AccessTable& access,
+                         bool coordinator) {
   ZmqOptions options;
   options.keys = {key.cluster->public_key, key.cluster->secret_key};
   options.listen = listen;
-  options.admit = [&access](const CurvePublicKey& who) {
-    const bool knows_principals = access.version() != 0;
+  options.admit = [&access, coordinator](const CurvePublicKey& who) {
+    const bool final = !coordinator || access.version() != 0;
     if (access.Admits(who)) return Admission::kYes;
-    return knows_principals ? Admission::kNo : Admission::kNotYet;
+    return final ? Admission::kNo : Admission::kNotYet;
   };
   options.authorise = [&access](const CurvePublicKey& who, const std::string&, uint16_t method) {
     return access.Check(who, method);
@@ -192,7 +195,7 @@ Status RunCoordinator(const std::string& config_path) {
                    OpenRocksKv(config.dir + "/catalogue", false, CatalogueKvOptions(key)));
   AccessTable access;
   ASSIGN_OR_RETURN(const std::unique_ptr<ZmqTransport> transport,
-                   ZmqTransport::Open(ServerOptions(key, config.listen, access)));
+                   ZmqTransport::Open(ServerOptions(key, config.listen, access, true)));
   std::unique_ptr<Loop> loop = NewThreadLoop("hf-coordinator");
   CoordinatorOptions options;
   options.vault = key.vault;
@@ -224,7 +227,7 @@ Status RunNode(const std::string& config_path) {
   options.node_number = config.number;
   AccessTable access;
   ASSIGN_OR_RETURN(std::unique_ptr<ZmqTransport> transport,
-                   ZmqTransport::Open(ServerOptions(key, config.listen, access)));
+                   ZmqTransport::Open(ServerOptions(key, config.listen, access, false)));
   const std::string index = config.dir + "/index";
   const NodeEnv env{PosixFs(),
                     SystemClock(),

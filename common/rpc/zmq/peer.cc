@@ -13,6 +13,7 @@ namespace {
 constexpr int64_t kPingNanos = 1000 * kMilli;
 constexpr int64_t kFirstPingNanos = 10 * kMilli;  // Between pings until the first answer.
 constexpr int64_t kConnectNanos = 2000 * kMilli;
+constexpr int64_t kRefusedNanos = 200 * kMilli;  // Until the key is shown again to who refused it.
 constexpr int64_t kSilenceNanos = 5000 * kMilli;
 // Sent and unanswered; one message may be larger, alone.
 constexpr uint64_t kCreditBytes = 16u << 20;
@@ -47,11 +48,12 @@ ZmqPeer::~ZmqPeer() {
 void ZmqPeer::Open() {
   socket_ = NewSocket(context_, zmq::socket_type::dealer);
   BecomeCurveClient(socket_, keys_, server_);
-  if (only_one_ && !heard_) refusals_ = RefusalsOf(context_, socket_);
+  refusals_ = RefusalsOf(context_, socket_);
   socket_.connect(endpoint_);
   start_ = connection_ = 0;
   last_ping_ = first_ping_ = 0;
   refused_ = false;
+  reopen_at_ = 0;
 }
 
 void ZmqPeer::Close() {
@@ -141,9 +143,10 @@ WireCall ZmqPeer::Remove(Calls::iterator it) {
 
 int64_t ZmqPeer::Tick(int64_t now) {
   EndOverdue(now);
-  CheckRefusal();
+  CheckRefusal(now);
   CheckSilence(now);
   if (calls_.empty() && !down_) return INT64_MAX;
+  if (reopen_at_ != 0 && now >= reopen_at_) OpenAnew();
   if (connection_ == 0 && first_ping_ != 0 && now - first_ping_ > kConnectNanos) OpenAnew();
   const int64_t interval = connection_ == 0 && !down_ ? kFirstPingNanos : kPingNanos;
   if (last_ping_ == 0 || now - last_ping_ >= interval) Ping(now);
@@ -213,9 +216,13 @@ void ZmqPeer::CheckSilence(int64_t now) {
   if (!was_down) OpenAnew();
 }
 
-void ZmqPeer::CheckRefusal() {
+void ZmqPeer::CheckRefusal(int64_t now) {
   zmq::message_t event;
-  if (!refusals_ || heard_ || !refusals_.recv(event, zmq::recv_flags::dontwait)) return;
+  if (refused_ || reopen_at_ != 0 || !refusals_.recv(event, zmq::recv_flags::dontwait)) return;
+  if (!only_one_ || heard_) {
+    reopen_at_ = now + (down_ ? kPingNanos : kRefusedNanos);
+    return;
+  }
   refused_ = true;
   FailAll(absl::PermissionDeniedError(
       absl::StrCat(name_, " at ", endpoint_,

@@ -7,7 +7,8 @@
 // ones at once, until a ping is answered. Not so where there is nobody else to ask: calls to the
 // coordinator wait for it until their deadline. If the first thing ever heard of it is that it does
 // not admit the key, they fail with kPermissionDenied. Later that ends nothing: such a word has no
-// seal, and a catalogue of yesterday knows fewer keys. Runs on the thread of its lane.
+// seal, and a catalogue of yesterday knows fewer keys. Nor does it of a node, which may not have
+// heard of the key yet: it is tried again soon. Runs on the thread of its lane.
 #pragma once
 
 #include <deque>
@@ -59,7 +60,7 @@ class ZmqPeer {
   void SendAllAgain();
   void EndOverdue(int64_t now);
   void CheckSilence(int64_t now);
-  void CheckRefusal();
+  void CheckRefusal(int64_t now);
   // libzmq gives a connection up for good when its peer refuses the handshake, as it does while
   // the caller's key is not known there yet.
   void OpenAnew();
@@ -71,7 +72,7 @@ class ZmqPeer {
   const CurveKeyPair keys_;
   const CurvePublicKey server_;
   zmq::socket_t socket_;
-  zmq::socket_t refusals_;  // Of the coordinator, which knows all keys; until it is heard.
+  zmq::socket_t refusals_;
 
   Calls calls_;
   std::multimap<int64_t, uint64_t> deadlines_;
@@ -88,8 +89,9 @@ class ZmqPeer {
   int64_t waiting_since_ = 0;  // For a sign of life; 0: nobody waits.
   bool down_ = false;          // It was silent for too long, and has not been heard since.
   bool heard_ = false;         // Ever.
-  bool refused_ = false;       // This socket will not connect any more.
-  const bool only_one_;        // There is no other that could be asked.
+  bool refused_ = false;   // This socket will not connect any more; the next call opens another.
+  int64_t reopen_at_ = 0;  // The same, and another is opened then.
+  const bool only_one_;    // There is no other that could be asked.
 };
 
 }  // namespace holdfast
