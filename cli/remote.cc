@@ -9,6 +9,7 @@
 #include "cli/exit_code.h"
 #include "common/base/text.h"
 #include "common/cluster/routes.h"
+#include "common/io/open_files.h"
 #include "common/rpc/methods.h"
 
 namespace holdfast::cli {
@@ -37,6 +38,7 @@ StatusOr<std::unique_ptr<ZmqTransport>> ConnectTo(const std::string& endpoint,
   RETURN_IF_ERROR(DataEndpoint(endpoint).status());
   ZmqOptions options;
   options.keys = {identity.public_key, identity.secret_key};
+  RaiseOpenFileLimit();  // A node takes eight.
   ASSIGN_OR_RETURN(std::unique_ptr<ZmqTransport> transport, ZmqTransport::Open(options));
   transport->Route(kCoordinatorAddress, endpoint, identity.coordinator);
   return transport;

@@ -170,7 +170,7 @@ class SegmentDamageTest(DamageCase):
 
     def test_headers(self):
         for kind in (KIND_CHUNK, KIND_COMMIT):
-            for where in HEADER_OFFSETS if FULL else self.seed.sample(HEADER_OFFSETS, 3):
+            for where in HEADER_OFFSETS if FULL else self.seed.sample(HEADER_OFFSETS, 2):
                 (record,) = self.sample(kind, 1)
                 self.try_record(record, where, self.seed.random() < 0.5)
 
@@ -609,7 +609,7 @@ class CatalogueDamageTest(DamageCase):
             if size == 0:
                 continue
             places = {0, 40, size // 2, size - 1}
-            places |= {self.seed.randrange(size) for _ in range(60 if FULL else 4)}
+            places |= {self.seed.randrange(size) for _ in range(60 if FULL else 3)}
             for where in sorted(p for p in places if p < size):
                 with self.subTest(file=name, where=where, of=size):
                     self.fresh()
@@ -736,7 +736,7 @@ class CatalogueDamageTest(DamageCase):
             size = os.path.getsize(os.path.join(killed, "0/catalogue", name))
             if self.kind(name) not in ("log", "MANIFEST") or size == 0:
                 continue
-            places = {0, size - 1} | {self.seed.randrange(size) for _ in range(80 if FULL else 8)}
+            places = {0, size - 1} | {self.seed.randrange(size) for _ in range(80 if FULL else 5)}
             for where in sorted(places):
                 with self.subTest(file=name, where=where, of=size):
                     self.v.load(killed)
