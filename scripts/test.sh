@@ -3,7 +3,8 @@
 # tests of the binary. Under 15 minutes on 2 cores.
 #   scripts/test.sh            what every change must pass
 #   scripts/test.sh --full     also the long ones: 20 GB, a million files, 200 kills, power cuts, 1,000 seeds
-#                              of the simulation, the unit tests under asan and tsan, lint
+#                              of the simulation, the model of garbage collection, the unit tests under
+#                              asan and tsan, lint
 # The last line counts: "N passed, N failed". Exits 0 when nothing failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +59,7 @@ unit() { ctest --preset "$1" -LE '^e2e$' --no-tests=error -j "$jobs"; }
 # One more than cores: daemons that start, and disks that sync, leave a core to others.
 e2e() { ctest --preset release -L '^e2e$' --no-tests=error -j "$((jobs + 1))" --timeout "$1"; }
 simulation() { HOLDFAST_SIM_SEEDS=1000 build/release/tests/sim_tests; }
+model() { scripts/model.sh && scripts/model.sh --mutations; }
 e2e_full() { HOLDFAST_E2E_FULL=1 e2e 7200; }
 asan_unit() { ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}" unit asan; }
 # GCC 12's tsan does not know the address layout of newer kernels with full randomisation.
@@ -87,6 +89,7 @@ fi
 part "kernels alone: no CUDA, no OpenSSL, no GoogleTest" kernels_alone
 part "end-to-end tests, full" e2e_full
 part "simulation, 1,000 seeds" simulation
+part "model of garbage collection" model
 part "build asan" scripts/build.sh asan && part "unit tests under asan" asan_unit
 part "build tsan" scripts/build.sh tsan && part "unit tests under tsan" tsan_unit
 part "lint" scripts/lint.sh
