@@ -108,6 +108,43 @@ int ListObjects(OpenedVault& vault, const Globals& globals, const LsArgs& args) 
   }
 }
 
+std::string FormatNanos(int64_t nanos) {
+  return FormatTime(nanos / kSecond, static_cast<uint32_t>(nanos % kSecond));
+}
+
+void PrintRemoved(const ObjectInfo& info, const Globals& globals, const LsArgs& args) {
+  if (globals.json) {
+    Json line;
+    line["type"] = "removed";
+    SetName(line, "collection", info.collection);
+    SetName(line, "name", info.name);
+    line["kind"] = KindName(info.manifest.type);
+    line["removed"] = FormatNanos(info.row.removed_nanos);
+    line["number"] = info.row.version_number;
+    line["version"] = info.manifest.version.hex();
+    PrintJson(line);
+    return;
+  }
+  const std::string name = info.collection + "/" + info.name;
+  std::string text = FormatNanos(info.row.removed_nanos).substr(0, 19) + "Z  v" +
+                     std::to_string(info.row.version_number) + "  " + info.manifest.version.hex() +
+                     "  " + (isatty(STDOUT_FILENO) != 0 ? Printable(name) : name);
+  text += args.nul ? '\0' : '\n';
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+int ListRemoved(OpenedVault& vault, const Globals& globals, const LsArgs& args) {
+  const ObjectPath path = SplitPath(args.path);
+  std::string from;
+  do {
+    auto page = vault.vault().ListRemoved(path.collection, path.name, from);
+    if (!page.ok()) return Fail(page.status());
+    for (const ObjectInfo& info : page->objects) PrintRemoved(info, globals, args);
+    from = page->next;
+  } while (!from.empty());
+  return kExitOk;
+}
+
 StatusOr<Vault::OpenedObject> OpenByPath(OpenedVault& vault, const std::string& path) {
   ObjectPath split = SplitPath(path);
   if (split.name.empty()) {
@@ -188,6 +225,7 @@ int RunLs(const Globals& globals, const LsArgs& args) {
   int exit_code = 0;
   auto vault = OpenVault(globals, &exit_code, /*brief=*/true);
   if (!vault) return exit_code;
+  if (args.removed) return ListRemoved(*vault, globals, args);
   return args.path.empty() ? ListCollections(*vault, globals, args)
                            : ListObjects(*vault, globals, args);
 }

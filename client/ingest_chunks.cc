@@ -160,6 +160,7 @@ void ChunkStore::SendPins(Round& round) {
   std::vector<proto::NodePinRequest> requests(asked.size());
   for (size_t node = 0; node < asked.size(); ++node) {
     requests[node].set_session_epoch(ctx_.epoch);
+    requests[node].set_generation(ctx_.generation);
     std::string& ids = *requests[node].mutable_ids();
     ids.reserve(asked[node].size() * RecordId::kSize);
     for (uint32_t i : asked[node]) ids += AsView(round.owned[i].pending->identity.id.bytes());
@@ -365,6 +366,7 @@ ChunkStore::Nodes ChunkStore::AddToBatches(PendingChunk& chunk, std::vector<PutB
 proto::NodePutRequest ChunkStore::NewPutRequest() const {
   proto::NodePutRequest request;
   request.set_session_epoch(ctx_.epoch);
+  request.set_generation(ctx_.generation);
   request.set_domain(ToString(ctx_.vault.key().domain.bytes()));
   request.set_writer(ToString(writer_.bytes()));
   return request;

@@ -90,6 +90,7 @@ Status IngestContext::TakeSession(const StatusOr<RpcMessage>& reply) {
   RouteNodes(vault.transport(), now);
   MonitorLock lock(*monitor);
   epoch = head.epoch();
+  generation = head.generation();
   if (map == nullptr || now.version > map->version) {
     map = std::make_shared<const ClusterMap>(std::move(now));
   }

@@ -51,6 +51,7 @@ class IngestContext {
   // Set before the first worker starts.
   SessionId session;
   uint64_t epoch = 0;
+  uint64_t generation = 0;  // Of the catalogue that the session is in.
   // Never null, never changed, but replaced: read with the monitor held.
   std::shared_ptr<const ClusterMap> map;
 

@@ -17,7 +17,7 @@
 namespace holdfast {
 namespace {
 
-// Reads are repeated this often when no reply comes; nothing they ask for changes anything.
+// Requests are repeated this often when no reply comes: each has one effect.
 constexpr int kAttempts = 3;
 constexpr int64_t kUnavailableNanos = 60 * kSecond;  // Until such a node is tried first again.
 constexpr size_t kSignaturesKept = 512;              // Of up to 64 KiB each.
@@ -106,10 +106,10 @@ kernels::EngineOptions Vault::engine_options() const {
           .poly1305_key = domain_keys_.poly1305_key()};
 }
 
-StatusOr<RpcMessage> Vault::Ask(const RpcMessage& request) {
+StatusOr<RpcMessage> Vault::Ask(const RpcMessage& request, int64_t timeout_nanos) {
   StatusOr<RpcMessage> reply = absl::UnavailableError("");
   for (int i = 0; i < kAttempts && absl::IsUnavailable(reply.status()); ++i) {
-    reply = CallAndWait(transport_, kCoordinatorAddress, request);
+    reply = CallAndWait(transport_, kCoordinatorAddress, request, timeout_nanos);
   }
   return reply;
 }
@@ -196,6 +196,50 @@ StatusOr<ObjectInfo> Vault::Lookup(const std::string& collection, const std::str
   head.mutable_object()->set_collection(collection);
   head.mutable_object()->set_name(name);
   return DecodeEntry(*head.mutable_object());
+}
+
+StatusOr<Vault::Removed> Vault::Remove(const std::string& collection, const std::string& name,
+                                       const RemoveOptions& options) {
+  proto::RemoveRequest request;
+  request.set_collection(collection);
+  request.set_name(name);
+  if (!options.version.is_zero()) request.set_version(ToString(options.version.bytes()));
+  request.set_recursive(options.recursive);
+  request.set_undo(options.undo);
+  request.set_now(options.now);
+  Removed removed;
+  do {
+    Buffer id(16);
+    rng_.Fill(id);
+    request.set_request(ToString(id));
+    ASSIGN_OR_RETURN(RpcMessage reply, Ask(MakeMessage(rpc::kRemove, request), kChangeNanos));
+    ASSIGN_OR_RETURN(auto head, ParseHead<proto::RemoveReply>(reply));
+    removed.objects += head.objects();
+    removed.versions += head.versions();
+    request.set_after(head.after());
+  } while (!request.after().empty());
+  if (options.undo && removed.versions == 0) {
+    return absl::NotFoundError(
+        absl::StrCat("nothing of ", Printable(collection), "/", Printable(name), " is removed"));
+  }
+  return removed;
+}
+
+StatusOr<Vault::TrashPage> Vault::ListRemoved(const std::string& collection,
+                                              const std::string& prefix, const std::string& from) {
+  proto::ListRequest request;
+  request.set_removed(true);
+  request.set_collection(collection);
+  request.set_prefix(prefix);
+  request.set_after(from);
+  ASSIGN_OR_RETURN(RpcMessage reply, Ask(MakeMessage(rpc::kList, request)));
+  ASSIGN_OR_RETURN(auto head, ParseHead<proto::ListReply>(reply));
+  TrashPage page;
+  if (head.more()) page.next = head.next();
+  for (proto::ObjectEntry& entry : *head.mutable_objects()) {
+    page.objects.push_back(DecodeEntry(entry));
+  }
+  return page;
 }
 
 StatusOr<Vault::OpenedObject> Vault::OpenObject(ObjectInfo info) {

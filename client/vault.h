@@ -72,6 +72,29 @@ class Vault {
                       const std::string& after);
   StatusOr<ObjectInfo> Lookup(const std::string& collection, const std::string& name);
 
+  // Puts all versions of a name in the trash of the catalogue, or what the options say instead.
+  struct RemoveOptions {
+    VersionId version;       // Not zero: that one only.
+    bool recursive = false;  // What lies below the name too; with no name, all of the collection.
+    bool undo = false;       // Brings back what of each name was removed last.
+    bool now = false;        // For good.
+  };
+  struct Removed {
+    uint64_t objects = 0, versions = 0;  // That went, or came back.
+  };
+  // kNotFound: nothing there has that name, or is removed (undo). When it fails otherwise, some may
+  // be done; the rest is when it is called again.
+  StatusOr<Removed> Remove(const std::string& collection, const std::string& name,
+                           const RemoveOptions& options);
+  // What is in the trash: versions under `prefix` (by byte; of all collections when none is named),
+  // in the order in which they were removed. May give none though there is more.
+  struct TrashPage {
+    std::vector<ObjectInfo> objects;
+    std::string next;  // Where to go on; empty: that was all.
+  };
+  StatusOr<TrashPage> ListRemoved(const std::string& collection, const std::string& prefix,
+                                  const std::string& from);
+
   // What a reader learns of one version. kPermissionDenied without the domain's private key;
   // kDataLoss when signature, wrapped key or sealed part does not check.
   struct OpenedObject {
@@ -98,7 +121,7 @@ class Vault {
  private:
   struct Caches;
   struct Signed;
-  StatusOr<RpcMessage> Ask(const RpcMessage& request);
+  StatusOr<RpcMessage> Ask(const RpcMessage& request, int64_t timeout_nanos = kRequestNanos);
   Status CheckSigned(const ObjectInfo& info);
   StatusOr<std::shared_ptr<const Signed>> SignatureOf(uint64_t commit_number);
   StatusOr<AeadKey> SealingKey(const SealingKeyId& id);

@@ -95,6 +95,12 @@ std::string PrintableObject(std::string_view collection, std::string_view name) 
   return absl::StrCat(Printable(collection), "/", Printable(name));
 }
 
+Status DamagedObject(std::string_view collection, std::string_view name, const Status& why) {
+  return absl::DataLossError(absl::StrCat("the catalogue's row of ",
+                                          PrintableObject(collection, name), " is damaged (",
+                                          Message(why), "): ", kRebuildHint));
+}
+
 StatusOr<std::optional<Head>> Catalogue::FindHead() {
   return Find<Head>(kv_, MetaKey(kHeadRow), &DecodeHead, "its head");
 }
@@ -134,16 +140,18 @@ StatusOr<std::optional<SignatureRow>> Catalogue::FindSignature(uint64_t commit_n
 
 namespace {
 
+// Of one row of a name whose newer rows, if any, are all removed.
 StatusOr<NewestVersion> DecodeNewest(std::string_view key, std::string_view value) {
   StatusOr<ParsedObjectKey> parsed = ParseObjectKey(key);
   if (!parsed.ok()) return DamagedRow("an object");
   StatusOr<ObjectRow> row = DecodeObjectRow(value);
+  if (row.ok() && row->removed_nanos != 0) return NewestVersion{parsed->version_number};
   StatusOr<ClearManifest> manifest =
       row.ok() ? DecodeClearManifest(row->manifest) : StatusOr<ClearManifest>(row.status());
   if (!manifest.ok()) {
     return RowError(manifest.status(), absl::StrCat("object ", Printable(parsed->name)));
   }
-  return NewestVersion{parsed->version_number, manifest->type, manifest->tag_sha256,
+  return NewestVersion{parsed->version_number, true, manifest->type, manifest->tag_sha256,
                        manifest->version};
 }
 
@@ -172,7 +180,10 @@ StatusOr<std::vector<std::optional<NewestVersion>>> Catalogue::FindNewest(
                                  error = newest.status();
                                  return false;
                                }
-                               found[next++] = *newest;
+                               if (found[next])
+                                 newest->version_number = found[next]->version_number;
+                               found[next] = *newest;
+                               if (newest->there) ++next;
                                return true;
                              }));
     RETURN_IF_ERROR(error);
@@ -200,6 +211,7 @@ Status Catalogue::VisitObjects(const ListRange& range, bool newest_only,
           damaged = *std::move(parsed);
           return false;
         }
+        if (row->removed_nanos != 0) return true;
         last_name = parsed->name;
         return visit(*parsed, value, *row);
       }));

@@ -27,8 +27,8 @@ struct Head {
 };
 struct Counters {
   uint64_t collections = 0;
-  uint64_t objects = 0;  // Distinct names.
-  uint64_t versions = 0;
+  uint64_t objects = 0;   // Distinct names with a version that is not removed.
+  uint64_t versions = 0;  // That are not removed.
   uint64_t next_collection = 1;
   int64_t last_commit_nanos = 0;
 };
@@ -39,6 +39,7 @@ std::string EncodeCounters(const Counters& counters);
 // MetaKey() names.
 inline constexpr char kHeadRow[] = "head";
 inline constexpr char kCountersRow[] = "counters";
+inline constexpr char kRemovalsRow[] = "removals";  // remove.h
 inline constexpr char kKeyCheckRow[] = "key check";
 // Value of the key check row: tells another vault's catalogue, and another key, at Open.
 std::string CatalogueKeyCheck(const CatalogueKeys& keys, const VaultId& vault);
@@ -49,9 +50,13 @@ std::string PrintableObject(std::string_view collection, std::string_view name);
 // The way out that an error about damage names.
 inline constexpr char kRebuildHint[] = "run `holdfast fsck --rebuild-catalogue`";
 
+// Of a row that does not decode, or is not what its key says.
+Status DamagedObject(std::string_view collection, std::string_view name, const Status& why);
+
 // The newest version of a name, as far as a commit needs it.
 struct NewestVersion {
-  uint64_t version_number = 0;
+  uint64_t version_number = 0;  // The highest in use, by a removed version too.
+  bool there = false;           // Whether the name has one that is not removed: the newest such.
   ObjectType type = ObjectType::kFile;
   ObjectTag tag_sha256;
   VersionId version;
@@ -80,8 +85,9 @@ class Catalogue {
   StatusOr<std::vector<std::optional<NewestVersion>>> FindNewest(
       uint64_t collection, const std::vector<std::string_view>& names);
 
-  // Visits the rows of one collection in [range), newest version of each name first, checked; stops
-  // when `visit` returns false. kDataLoss at the first row that is damaged.
+  // Visits the rows of one collection in [range), newest version of each name first, checked;
+  // removed ones are left out. Stops when `visit` returns false. kDataLoss at the first row that is
+  // damaged.
   using ObjectVisitor =
       std::function<bool(const ParsedObjectKey&, std::string_view encoded, const ObjectRow&)>;
   Status VisitObjects(const ListRange& range, bool newest_only, const ObjectVisitor& visit);

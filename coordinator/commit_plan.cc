@@ -218,21 +218,21 @@ Status Planner::DecideObjects() {
     const ClearManifest& m = item.manifest;
     std::optional<NewestVersion>& newest = newest_[item.name];
     proto::CommitResult& result = *plan_.reply.add_results();
-    if (newest && newest->type == m.type && newest->tag_sha256 == m.tag_sha256 &&
+    if (newest && newest->there && newest->type == m.type && newest->tag_sha256 == m.tag_sha256 &&
         !short_versions_.contains(newest->version)) {
       result.set_state(proto::CommitResult::UNCHANGED);
       result.set_version(ToString(newest->version.bytes()));
       continue;
     }
     RETURN_IF_ERROR(CheckNewObject(item));
-    if (!newest) ++plan_.counters.objects;
+    if (!newest || !newest->there) ++plan_.counters.objects;
     ++plan_.counters.versions;
-    newest =
-        NewestVersion{newest ? newest->version_number + 1 : 1, m.type, m.tag_sha256, m.version};
+    const uint64_t number = newest ? newest->version_number + 1 : 1;
+    newest = NewestVersion{number, true, m.type, m.tag_sha256, m.version};
     ObjectRow row;
     row.commit_number = context_.head.number + 1;
     row.leaf_index = static_cast<uint32_t>(i);
-    row.version_number = newest->version_number;
+    row.version_number = number;
     row.commit_nanos = context_.now_nanos;
     row.manifest.assign(item.encoded.begin(), item.encoded.end());
     object_rows_.push_back(

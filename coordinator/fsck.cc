@@ -10,7 +10,7 @@
 namespace holdfast {
 namespace {
 
-constexpr uint8_t kCursorVersion = 1;
+constexpr uint8_t kCursorVersion = 2;
 constexpr int64_t kStatusTimeoutNanos = 10'000'000'000;
 
 // The first step: what the catalogue's store says of its own bytes, and who answers.
@@ -81,6 +81,12 @@ std::string EncodeCursor(const FsckCursor& cursor) {
   w.U8(cursor.rows_unreadable);
   w.U64(cursor.number);
   w.Raw(cursor.previous);
+  w.U32(static_cast<uint32_t>(cursor.gone.size()));
+  for (const auto& [key, commit] : cursor.gone) {
+    w.Blob(key);
+    w.U64(commit);
+  }
+  w.U64(cursor.more_gone);
   return ToString(b);
 }
 
@@ -102,6 +108,11 @@ StatusOr<FsckCursor> DecodeCursor(std::string_view bytes) {
   cursor.rows_unreadable = r.U8() != 0;
   cursor.number = r.U64();
   Bytes previous = r.Raw(cursor.previous.size());
+  for (uint32_t i = r.U32(); i > 0 && r.ok(); --i) {
+    std::string key = r.String();
+    cursor.gone[std::move(key)] = r.U64();
+  }
+  cursor.more_gone = r.U64();
   if (!known || !r.done() || phase < FsckCursor::kBytes || phase >= FsckCursor::kEnd ||
       cursor.number == 0) {
     return absl::InvalidArgumentError("not a cursor of a catalogue check");

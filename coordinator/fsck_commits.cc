@@ -10,6 +10,20 @@ namespace holdfast {
 namespace {
 
 constexpr uint64_t kMaxNumbersPerStep = 1024;
+constexpr size_t kMaxGone = 1000;  // Remembered by key.
+
+// Rows that later commits may change: what is under those of the trash, the rows phase checks.
+bool Changes(std::string_view key) {
+  switch (static_cast<RowKind>(key[0])) {
+    case RowKind::kMeta:
+    case RowKind::kMap:
+    case RowKind::kPrincipal:
+    case RowKind::kRemoved:
+      return true;
+    default:
+      return false;
+  }
+}
 
 class CommitsStep : public FsckStep {
  public:
@@ -20,7 +34,8 @@ class CommitsStep : public FsckStep {
     for (const MapNode& node : env_.options.map.nodes) {
       if (!IsAway(node.number)) asked_.push_back(node.number);
     }
-    if (cursor_.number > last_ || asked_.empty()) return End();
+    if (asked_.empty()) return End();
+    if (cursor_.number > last_) return AllChecked();
     auto self = shared_from_this();
     env_.nodes.Gather(
         ListCommitsCalls(asked_, cursor_.number), kListCommitsNanos,
@@ -44,8 +59,26 @@ class CommitsStep : public FsckStep {
     for (; cursor_.number < end; ++cursor_.number) {
       CheckNumber(page.copies(cursor_.number), cursor_.number);
     }
-    if (cursor_.number > last_) return End();
+    if (cursor_.number > last_) return AllChecked();
     Finish();
+  }
+
+  // No commit deleted what is still gone; one on its way to the nodes could have.
+  void AllChecked() {
+    if (env_.outbox > 0) return End();
+    for (const auto& [key, commit] : cursor_.gone) AddGone(key, commit);
+    if (cursor_.more_gone > 0) {
+      Add(proto::Finding::CORRUPT,
+          absl::StrCat(cursor_.more_gone,
+                       " more rows of objects are gone from the catalogue: ", kRebuildHint));
+    }
+    End();
+  }
+
+  void AddGone(std::string_view key, uint64_t commit) {
+    Add(proto::Finding::CORRUPT,
+        absl::StrCat(DescribeKey(key), ": the catalogue's row is gone, but it is in commit ",
+                     commit, ": ", kRebuildHint));
   }
 
   void CheckNumber(const std::vector<CommitCopy>& copies, uint64_t number) {
@@ -115,13 +148,14 @@ class CommitsStep : public FsckStep {
     }
   }
 
-  // What a record wrote is in the catalogue as it wrote it: no row but the counters changes later.
+  // What a record wrote is in the catalogue as it wrote it, unless that is a row that changes.
   void CheckRows(const CommitRecord& record) {
     std::vector<std::string> keys;
     std::vector<const KvMutation*> mutations;
     for (const KvMutation& mutation : record.mutations) {
-      if (!mutation.value || mutation.key.empty() ||
-          mutation.key[0] == static_cast<char>(RowKind::kMeta)) {
+      if (mutation.key.empty() || Changes(mutation.key)) continue;
+      if (!mutation.value) {
+        NoteDeleted(mutation.key);
         continue;
       }
       keys.push_back(mutation.key);
@@ -135,11 +169,47 @@ class CommitsStep : public FsckStep {
     }
     for (size_t i = 0; i < keys.size(); ++i) {
       if ((*rows)[i] == mutations[i]->value) continue;
+      const bool object = keys[i][0] == static_cast<char>(RowKind::kObject);
+      if (object && IsExplained(record.number, *mutations[i], (*rows)[i])) continue;
+      if (!(*rows)[i]) {
+        AddGone(keys[i], record.number);
+        continue;
+      }
       Add(proto::Finding::CORRUPT,
-          absl::StrCat(DescribeKey(keys[i]), ": the catalogue's row ",
-                       (*rows)[i] ? "differs from" : "is gone, but it is in", " commit ",
+          absl::StrCat(DescribeKey(keys[i]), ": the catalogue's row differs from commit ",
                        record.number, ": ", kRebuildHint));
     }
+  }
+
+  // Whether the object's row is another one now because it was removed, or brought back; or is not
+  // there, or a later one's, because it was purged: then a later commit deletes it.
+  bool IsExplained(uint64_t commit, const KvMutation& wrote,
+                   const std::optional<std::string>& found) {
+    StatusOr<ObjectRow> before = DecodeObjectRow(*wrote.value);
+    if (!before.ok()) return false;
+    if (before->commit_number != commit) return true;  // The commit that brought it is compared.
+    if (found) {
+      StatusOr<ObjectRow> now = DecodeObjectRow(*found);
+      if (!now.ok()) return false;
+      before->removed_nanos = now->removed_nanos = 0;
+      if (Encode(*before) == Encode(*now)) return true;
+      if (now->commit_number <= commit) return false;
+    }
+    NoteGone(wrote.key, commit);
+    return true;
+  }
+
+  void NoteGone(const std::string& key, uint64_t commit) {
+    if (cursor_.gone.size() < kMaxGone) {
+      cursor_.gone[key] = commit;
+    } else {
+      ++cursor_.more_gone;
+    }
+  }
+
+  void NoteDeleted(const std::string& key) {
+    if (cursor_.gone.erase(key) > 0 || cursor_.more_gone == 0) return;
+    --cursor_.more_gone;
   }
 
   std::string DescribeKey(std::string_view key) {

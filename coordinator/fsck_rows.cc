@@ -26,6 +26,7 @@ class RowsStep : public FsckStep {
 
   void Run() override {
     ScanRows();
+    CheckTrash();
     CheckSignatures();
     FetchParts();
   }
@@ -59,6 +60,7 @@ class RowsStep : public FsckStep {
   bool CheckRow(std::string_view key, std::string_view value);
   bool CheckObject(std::string_view key, std::string_view value);
   bool TakeChunks(const ClearManifest& manifest);
+  void CheckTrash();
   void CheckSignatures();
   void CheckCounters();
   void FetchParts();
@@ -74,7 +76,9 @@ class RowsStep : public FsckStep {
   std::vector<Object> objects_;
   std::vector<Reference> references_;
   std::vector<Part> parts_;
-  std::vector<RecordId> ids_;  // Of references_, sorted, each once.
+  std::vector<std::string> removed_;        // Keys that the trash must have for its versions …
+  std::vector<ParsedRemovedKey> in_trash_;  // … and those that it has.
+  std::vector<RecordId> ids_;               // Of references_, sorted, each once.
   std::map<uint64_t, std::optional<std::string>> collections_;
 };
 
@@ -149,6 +153,12 @@ bool RowsStep::CheckRow(std::string_view key, std::string_view value) {
       return DecodeCollectionRow(value).ok();
     case RowKind::kObject:
       return CheckObject(key, value);
+    case RowKind::kRemoved: {
+      StatusOr<ParsedRemovedKey> parsed = ParseRemovedKey(key);
+      if (!parsed.ok() || !CheckRemovedRow(value).ok()) return false;
+      in_trash_.push_back(*std::move(parsed));
+      return true;
+    }
     case RowKind::kSession:
       return DecodeSessionRow(value).ok();
     case RowKind::kSealingKey:
@@ -168,14 +178,16 @@ bool RowsStep::CheckRow(std::string_view key, std::string_view value) {
 }
 
 bool RowsStep::CheckObject(std::string_view key, std::string_view value) {
-  if (cursor_.part == 0) {
+  StatusOr<ObjectRow> row = DecodeObjectRow(value);
+  const bool removed = row.ok() && row->removed_nanos != 0;
+  if (cursor_.part == 0 && removed) removed_.push_back(RemovedKey(row->removed_nanos, key));
+  if (cursor_.part == 0 && !removed) {
     ++cursor_.versions;
     std::string_view name_key = key.substr(0, key.size() - std::min<size_t>(8, key.size()));
     if (cursor_.last_key_name != name_key) ++cursor_.objects;
     cursor_.last_key_name = std::string(name_key);
   }
   StatusOr<ParsedObjectKey> parsed = ParseObjectKey(key);
-  StatusOr<ObjectRow> row = DecodeObjectRow(value);
   StatusOr<ClearManifest> manifest =
       row.ok() ? DecodeClearManifest(row->manifest) : StatusOr<ClearManifest>(row.status());
   if (!parsed.ok() || !manifest.ok() || manifest->name != parsed->name ||
@@ -205,6 +217,34 @@ bool RowsStep::TakeChunks(const ClearManifest& manifest) {
                       std::min<uint64_t>(kChunksPerPart, manifest.chunk_count - before)});
   }
   return true;
+}
+
+// Every version in the trash has its row there, or it would never be purged.
+void RowsStep::CheckTrash() {
+  std::vector<std::string> objects;
+  for (const ParsedRemovedKey& key : in_trash_) objects.push_back(key.object_key);
+  const auto listed = env_.catalogue.kv().MultiGet(removed_);
+  const auto rows = env_.catalogue.kv().MultiGet(objects);
+  if (!listed.ok() || !rows.ok()) {
+    Add(proto::Finding::CORRUPT,
+        absl::StrCat("the catalogue's trash could not be read: ",
+                     Message(listed.ok() ? rows.status() : listed.status())));
+    return;
+  }
+  for (size_t i = 0; i < removed_.size(); ++i) {
+    if ((*listed)[i]) continue;
+    Add(proto::Finding::CORRUPT,
+        absl::StrCat(NameOf(ParseRemovedKey(removed_[i])->object_key),
+                     ": it is removed, but not listed in the trash: ", kRebuildHint));
+  }
+  for (size_t i = 0; i < in_trash_.size(); ++i) {
+    StatusOr<ObjectRow> row = absl::NotFoundError("");
+    if ((*rows)[i]) row = DecodeObjectRow(*(*rows)[i]);
+    if (row.ok() && row->removed_nanos == in_trash_[i].removed_nanos) continue;
+    // So it is where commits were lost; the next purge clears it away.
+    Add(proto::Finding::NOTE,
+        absl::StrCat(NameOf(objects[i]), ": listed in the trash, but not removed"));
+  }
 }
 
 // Each object's manifest is a leaf of the batch that was signed with its commit.

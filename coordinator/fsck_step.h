@@ -1,6 +1,7 @@
 // What the steps of fsck.h share: the cursor, the findings, the nodes found away.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,10 @@ struct FsckCursor {
   // Commits.
   uint64_t number = 1;  // The next one.
   Hash256 previous{};   // Hash of the one before; zero: not known.
+  // Object rows that commits brought and the catalogue has no longer, until a commit is met that
+  // deleted them: the key, and the commit. Of those that find no room here only the number.
+  std::map<std::string, uint64_t> gone;
+  uint64_t more_gone = 0;
 };
 std::string EncodeCursor(const FsckCursor& cursor);
 StatusOr<FsckCursor> DecodeCursor(std::string_view bytes);

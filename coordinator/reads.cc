@@ -1,6 +1,7 @@
 #include "coordinator/reads.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/text.h"
@@ -11,12 +12,8 @@ namespace {
 constexpr uint32_t kDefaultLimit = 1000;
 constexpr uint32_t kMaxLimit = 10000;
 constexpr size_t kMaxPageBytes = 16u << 20;
-
-Status DamagedObject(const std::string& collection, const std::string& name, const Status& why) {
-  return absl::DataLossError(absl::StrCat("the catalogue's row of ",
-                                          PrintableObject(collection, name), " is damaged (",
-                                          Message(why), "): ", kRebuildHint));
-}
+// Rows of the trash that a page looks at.
+constexpr size_t kMaxTrashRows = 20'000;
 
 // The manifest must decode and be of the name it is filed under.
 StatusOr<ClearManifest> CheckedManifest(const std::string& collection, const ParsedObjectKey& key,
@@ -28,6 +25,80 @@ StatusOr<ClearManifest> CheckedManifest(const std::string& collection, const Par
                          absl::DataLossError("it is filed under another name or version"));
   }
   return manifest;
+}
+
+// Names of all collections, or of that one, by number.
+StatusOr<std::map<uint64_t, std::string>> CollectionNames(Catalogue& catalogue,
+                                                          const std::string& only) {
+  std::map<uint64_t, std::string> names;
+  if (!only.empty()) {
+    ASSIGN_OR_RETURN(const CollectionRow row, catalogue.GetCollection(only));
+    names[row.number] = only;
+    return names;
+  }
+  ASSIGN_OR_RETURN(const auto reply, ListCollections(catalogue, {}));
+  for (const proto::CollectionEntry& entry : reply.collections()) {
+    ASSIGN_OR_RETURN(const CollectionRow row, catalogue.GetCollection(entry.name()));
+    names[row.number] = entry.name();
+  }
+  return names;
+}
+
+bool IsUnder(std::string_view name, std::string_view prefix, bool by_component) {
+  if (by_component) {
+    while (prefix.ends_with('/')) prefix.remove_suffix(1);
+  }
+  if (!name.starts_with(prefix)) return false;
+  return !by_component || prefix.empty() || name.size() == prefix.size() ||
+         name[prefix.size()] == '/';
+}
+
+StatusOr<proto::ListReply> ListRemoved(Catalogue& catalogue, const proto::ListRequest& request) {
+  ASSIGN_OR_RETURN(const auto collections, CollectionNames(catalogue, request.collection()));
+  const size_t limit = std::min(request.limit() == 0 ? kDefaultLimit : request.limit(), kMaxLimit);
+  proto::ListReply reply;
+  std::vector<std::string> keys;
+  std::vector<ParsedObjectKey> found;
+  size_t rows = 0;
+  Status error;
+  const std::string end(1, static_cast<char>(RowKind::kRemoved) + 1);
+  RETURN_IF_ERROR(
+      catalogue.kv().Scan(std::max(RemovedKey(0, ""), request.after()), end,
+                          [&](std::string_view key, std::string_view) {
+                            if (found.size() >= limit || rows++ >= kMaxTrashRows) {
+                              reply.set_more(true);
+                              reply.set_next(std::string(key));
+                              return false;
+                            }
+                            StatusOr<ParsedRemovedKey> removed = ParseRemovedKey(key);
+                            if (!removed.ok()) {
+                              error = removed.status();
+                              return false;
+                            }
+                            ParsedObjectKey object = *ParseObjectKey(removed->object_key);
+                            if (!collections.contains(object.collection) ||
+                                !IsUnder(object.name, request.prefix(), request.by_component())) {
+                              return true;
+                            }
+                            keys.push_back(std::move(removed->object_key));
+                            found.push_back(std::move(object));
+                            return true;
+                          }));
+  RETURN_IF_ERROR(error);
+  ASSIGN_OR_RETURN(const auto values, catalogue.kv().MultiGet(keys));
+  for (size_t i = 0; i < found.size(); ++i) {
+    const std::string& collection = collections.at(found[i].collection);
+    if (!values[i]) continue;  // fsck tells.
+    StatusOr<ObjectRow> row = DecodeObjectRow(*values[i]);
+    if (!row.ok()) return DamagedObject(collection, found[i].name, row.status());
+    if (row->removed_nanos == 0) continue;
+    proto::ObjectEntry& entry = *reply.add_objects();
+    entry.set_collection(collection);
+    entry.set_name(found[i].name);
+    entry.set_version_number(found[i].version_number);
+    entry.set_row(*values[i]);
+  }
+  return reply;
 }
 
 }  // namespace
@@ -70,6 +141,7 @@ StatusOr<proto::LookupReply> Lookup(Catalogue& catalogue, const proto::LookupReq
 }
 
 StatusOr<proto::ListReply> List(Catalogue& catalogue, const proto::ListRequest& request) {
+  if (request.removed()) return ListRemoved(catalogue, request);
   ASSIGN_OR_RETURN(CollectionRow collection, catalogue.GetCollection(request.collection()));
   const size_t limit = std::min(request.limit() == 0 ? kDefaultLimit : request.limit(), kMaxLimit);
   std::string after;

@@ -9,6 +9,7 @@ namespace holdfast {
 namespace {
 
 constexpr uint8_t kRowVersion = 1;
+constexpr uint8_t kRemovedObjectVersion = 2;  // Of an object row that says when it was removed.
 constexpr uint8_t kCommitVersion = 1;
 constexpr std::string_view kCommitMagic = "HFCommit";
 
@@ -52,19 +53,20 @@ std::string AfterPrefix(std::string prefix) {
   return prefix;
 }
 
-Buffer BeginRow() {
+Buffer BeginRow(uint8_t version = kRowVersion) {
   Buffer row;
-  Writer(row).U8(kRowVersion);
+  Writer(row).U8(version);
   return row;
 }
 
 std::string Finish(const Buffer& row) { return ToString(row); }
 
-StatusOr<Reader> OpenRow(std::string_view bytes, std::string_view what) {
+StatusOr<Reader> OpenRow(std::string_view bytes, std::string_view what,
+                         uint8_t newest = kRowVersion) {
   Reader reader(AsBytes(bytes));
   const uint8_t version = reader.U8();
   if (!reader.ok()) return Damaged(what, "it is empty");
-  if (version != kRowVersion) return UnknownVersion(what, version, kRowVersion);
+  if (version < kRowVersion || version > newest) return UnknownVersion(what, version, newest);
   return reader;
 }
 
@@ -131,6 +133,23 @@ StatusOr<ParsedObjectKey> ParseObjectKey(std::string_view key) {
   return parsed;
 }
 
+std::string RemovedKey(int64_t removed_nanos, std::string_view object_key) {
+  std::string key = NumberKey(RowKind::kRemoved, static_cast<uint64_t>(removed_nanos));
+  key += object_key;
+  return key;
+}
+
+StatusOr<ParsedRemovedKey> ParseRemovedKey(std::string_view key) {
+  if (key.size() < 1 + 8 || key[0] != static_cast<char>(RowKind::kRemoved)) {
+    return Malformed("key of what was removed");
+  }
+  ParsedRemovedKey parsed;
+  parsed.removed_nanos = static_cast<int64_t>(ReadBe64(key.substr(1)));
+  parsed.object_key = key.substr(1 + 8);
+  RETURN_IF_ERROR(ParseObjectKey(parsed.object_key).status());
+  return parsed;
+}
+
 std::string SessionKey(const SessionId& id) { return KeyOf(RowKind::kSession, AsView(id.bytes())); }
 std::string SealingKeyKey(const SealingKeyId& id) {
   return KeyOf(RowKind::kSealingKey, AsView(id.bytes()));
@@ -176,7 +195,8 @@ StatusOr<CollectionRow> DecodeCollectionRow(std::string_view bytes) {
 }
 
 std::string Encode(const ObjectRow& row) {
-  Buffer buffer = BeginRow();
+  const bool removed = row.removed_nanos != 0;
+  Buffer buffer = BeginRow(removed ? kRemovedObjectVersion : kRowVersion);
   buffer.reserve(64 + row.manifest.size());
   Writer writer(buffer);
   writer.U64(row.commit_number);
@@ -184,19 +204,22 @@ std::string Encode(const ObjectRow& row) {
   writer.U64(row.version_number);
   writer.I64(row.commit_nanos);
   writer.Blob(row.manifest);
+  if (removed) writer.I64(row.removed_nanos);
   return Finish(buffer);
 }
 
 StatusOr<ObjectRow> DecodeObjectRow(std::string_view bytes) {
   constexpr std::string_view kWhat = "object row";
-  ASSIGN_OR_RETURN(Reader reader, OpenRow(bytes, kWhat));
+  ASSIGN_OR_RETURN(Reader reader, OpenRow(bytes, kWhat, kRemovedObjectVersion));
+  const bool removed = bytes[0] == kRemovedObjectVersion;
   ObjectRow row;
   row.commit_number = reader.U64();
   row.leaf_index = reader.U32();
   row.version_number = reader.U64();
   row.commit_nanos = reader.I64();
   row.manifest = ToBuffer(reader.Blob());
-  if (!reader.done()) return Malformed(kWhat);
+  if (removed) row.removed_nanos = reader.I64();
+  if (!reader.done() || removed != (row.removed_nanos > 0)) return Malformed(kWhat);
   return row;
 }
 
@@ -287,6 +310,7 @@ std::string Encode(const OutboxRow& row) {
   writer.Raw(row.nonce);
   writer.U32(static_cast<uint32_t>(row.keys.size()));
   for (const std::string& key : row.keys) writer.Blob(key);
+  if (!row.record.empty()) writer.Blob(row.record);
   return Finish(buffer);
 }
 
@@ -304,6 +328,10 @@ StatusOr<OutboxRow> DecodeOutboxRow(std::string_view bytes) {
   std::copy(nonce.begin(), nonce.end(), row.nonce.begin());
   row.keys.resize(count);
   for (std::string& key : row.keys) key = reader.String();
+  if (!reader.rest().empty()) {
+    const Bytes record = reader.Blob();
+    row.record.assign(record.begin(), record.end());
+  }
   if (!reader.done()) return Malformed(kWhat);
   return row;
 }
@@ -329,6 +357,14 @@ StatusOr<PrincipalRow> DecodePrincipalRow(std::string_view bytes) {
   row.name = reader.String();
   if (!reader.done() || revoked > 1) return Malformed(kWhat);
   return row;
+}
+
+std::string EncodeRemovedRow() { return Finish(BeginRow()); }
+
+Status CheckRemovedRow(std::string_view bytes) {
+  constexpr std::string_view kWhat = "row of what was removed";
+  ASSIGN_OR_RETURN(const Reader reader, OpenRow(bytes, kWhat));
+  return reader.done() ? absl::OkStatus() : Malformed(kWhat);
 }
 
 namespace {

@@ -27,6 +27,7 @@ enum class RowKind : char {
   kMap = 'M',         // "M" → the cluster map (common/cluster/cluster_map.h); only in a cluster
   kPrincipal = 'p',   // "p" ‖ CURVE public key → PrincipalRow; only in a cluster
   kOutbox = 'x',      // "x" ‖ be64 commit number → OutboxRow: not yet on W nodes
+  kRemoved = 'r',  // "r" ‖ be64 time of removal ‖ object key → nothing: what is in the trash
 };
 
 struct CollectionRow {
@@ -40,6 +41,9 @@ struct ObjectRow {
   uint64_t version_number = 0;  // 1, 2, 3 … per name.
   int64_t commit_nanos = 0;
   Buffer manifest;  // Encoded ClearManifest, exactly as the client signed it.
+  // When it was removed; 0: it was not. A removed version keeps its row until it is purged, and
+  // nobody sees it meanwhile.
+  int64_t removed_nanos = 0;
 };
 enum class SessionState : uint8_t { kOpen = 1, kDone = 2, kAborted = 3 };
 struct SessionRow {
@@ -70,7 +74,8 @@ struct OutboxRow {
   int64_t time_nanos = 0;
   uint64_t epoch = 0;
   AeadNonce nonce{};
-  std::vector<std::string> keys;  // Of the mutations, in order; each has a value.
+  Buffer record;  // Not empty: the record itself, since rows it brought were changed later.
+  std::vector<std::string> keys;  // Of the mutations, in order; one without a row was deleted.
 };
 
 // Who may do what (common/cluster/access.h). Principals are revoked, never forgotten.
@@ -95,6 +100,13 @@ struct ParsedObjectKey {
   uint64_t version_number = 0;
 };
 StatusOr<ParsedObjectKey> ParseObjectKey(std::string_view key);
+// What was removed lies in order of the time.
+std::string RemovedKey(int64_t removed_nanos, std::string_view object_key);
+struct ParsedRemovedKey {
+  int64_t removed_nanos = 0;
+  std::string object_key;
+};
+StatusOr<ParsedRemovedKey> ParseRemovedKey(std::string_view key);
 std::string SessionKey(const SessionId& id);
 std::string SealingKeyKey(const SealingKeyId& id);
 std::string SignatureKey(uint64_t commit_number);
@@ -113,6 +125,7 @@ std::string Encode(const SealingKeyRow& row);
 std::string Encode(const SignatureRow& row);
 std::string Encode(const OutboxRow& row);
 std::string Encode(const PrincipalRow& row);
+std::string EncodeRemovedRow();
 StatusOr<CollectionRow> DecodeCollectionRow(std::string_view bytes);
 StatusOr<ObjectRow> DecodeObjectRow(std::string_view bytes);
 StatusOr<SessionRow> DecodeSessionRow(std::string_view bytes);
@@ -120,6 +133,7 @@ StatusOr<SealingKeyRow> DecodeSealingKeyRow(std::string_view bytes);
 StatusOr<SignatureRow> DecodeSignatureRow(std::string_view bytes);
 StatusOr<OutboxRow> DecodeOutboxRow(std::string_view bytes);
 StatusOr<PrincipalRow> DecodePrincipalRow(std::string_view bytes);
+Status CheckRemovedRow(std::string_view bytes);
 
 struct CommitRecord {
   uint64_t generation = 0;

@@ -33,6 +33,8 @@ TEST(RolesTest, NoRoleDoesWhatAnotherIsFor) {
     EXPECT_EQ(may(role, rpc::kCommit), role == Role::kIngest) << RolesText(Bit(role));
     EXPECT_EQ(may(role, rpc::kGetSealingKey), role == Role::kReader) << RolesText(Bit(role));
     EXPECT_EQ(may(role, rpc::kSetPrincipal), role == Role::kCustodian) << RolesText(Bit(role));
+    EXPECT_EQ(may(role, rpc::kRemove), role == Role::kDisposer || role == Role::kCustodian)
+        << RolesText(Bit(role));
     EXPECT_EQ(may(role, rpc::kAddNode), role == Role::kOperator) << RolesText(Bit(role));
   }
   EXPECT_FALSE(may(Role::kReader, rpc::kNodePut));

@@ -95,6 +95,31 @@ TEST(Rows, Object) {
   EXPECT_EQ(row.manifest, FixedObject().manifest);
 }
 
+// A row that was not removed is as it was before there was a removal.
+TEST(Rows, RemovedObject) {
+  ObjectRow removed = FixedObject();
+  removed.removed_nanos = 1'700'000'000'005;
+  const auto row = CheckRow("row-object-removed", "object row", removed, DecodeObjectRow);
+  EXPECT_EQ(row.removed_nanos, removed.removed_nanos);
+  EXPECT_EQ(row.version_number, 2u);
+  EXPECT_EQ(row.manifest, FixedObject().manifest);
+  EXPECT_EQ(DecodeObjectRow(Encode(FixedObject()))->removed_nanos, 0);
+  std::string never = Encode(removed);
+  std::fill(never.end() - 8, never.end(), '\0');
+  EXPECT_TRUE(absl::IsDataLoss(DecodeObjectRow(never).status())) << "removed, and never";
+  std::string unknown = Encode(removed);
+  unknown[0] = 0;
+  testing::ExpectRefusedByName(DecodeObjectRow(unknown).status(), "object row version 0");
+}
+
+TEST(Rows, Removed) {
+  EXPECT_TRUE(CheckRemovedRow(EncodeRemovedRow()).ok());
+  EXPECT_EQ(ToHex(AsBytes(EncodeRemovedRow())), "01");
+  EXPECT_TRUE(absl::IsDataLoss(CheckRemovedRow("")));
+  EXPECT_TRUE(absl::IsDataLoss(CheckRemovedRow("\x01x")));
+  testing::ExpectRefusedByName(CheckRemovedRow("\x07"), "row of what was removed version 7");
+}
+
 TEST(Rows, Session) {
   const auto row = CheckRow("row-session", "session row", FixedSession(), DecodeSessionRow);
   EXPECT_EQ(row.epoch, 6u);
@@ -159,6 +184,22 @@ TEST(Keys, ObjectKeyGolden) {
   }
   EXPECT_FALSE(ParseObjectKey(key + "x").ok());
   EXPECT_FALSE(ParseObjectKey(CollectionKey("case")).ok());
+}
+
+TEST(Keys, RemovedKeyGolden) {
+  const std::string object = ObjectKey(7, std::string("a\0b\xff", 4), 2);
+  const std::string key = RemovedKey(1'700'000'000'005, object);
+  Golden("removed-key", AsBytes(key));
+  const auto parsed = ParseRemovedKey(key);
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->removed_nanos, 1'700'000'000'005);
+  EXPECT_EQ(parsed->object_key, object);
+  for (size_t n = 0; n < key.size(); ++n) {
+    EXPECT_TRUE(absl::IsDataLoss(ParseRemovedKey(std::string_view(key).substr(0, n)).status()));
+  }
+  EXPECT_FALSE(ParseRemovedKey(object).ok());
+  EXPECT_LT(RemovedKey(1, ObjectKey(9, "z", 1)), RemovedKey(2, ObjectKey(1, "a", 1)));
+  EXPECT_LT(RemovedKey(255, object), RemovedKey(256, object));
 }
 
 std::vector<std::string> TrickyNames() {

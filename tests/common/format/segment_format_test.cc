@@ -73,7 +73,11 @@ Buffer TouchPayload() {
   return payload;
 }
 
-// One of each kind that this release writes.
+constexpr TrashMark kFixedMark = {.generation = 2, .run = 5, .horizon = 7, .surplus = true};
+
+std::vector<RecordId> FixedIds() { return {Counting<RecordId>(0xc0), Counting<RecordId>(0x01)}; }
+
+// One of each kind that version 1 began with.
 std::vector<std::pair<std::string, Record>> FixedRecords() {
   const auto text = [](std::string_view s) { return Buffer(s.begin(), s.end()); };
   return {
@@ -86,6 +90,13 @@ std::vector<std::pair<std::string, Record>> FixedRecords() {
       {"record-recovery-note",
        MakeRecord(RecordKind::kRecoveryNote, 6, EncodeDroppedRanges(FixedDropped()))},
   };
+}
+
+std::vector<std::pair<std::string, Record>> AllRecords() {
+  auto records = FixedRecords();
+  records.emplace_back("record-trash",
+                       MakeRecord(RecordKind::kTrash, 7, EncodeTrash(kFixedMark, FixedIds())));
+  return records;
 }
 
 Buffer EncodeRecord(const Record& record) {
@@ -128,12 +139,9 @@ void ExpectSoundHeader(Buffer bytes, size_t version_offset, const std::string& w
   testing::ExpectRefusedByName(decode(Bytes(damaged)).status(), what + " version 7");
 }
 
-TEST(SegmentHeader, Golden) {
-  const Buffer golden = Golden("segment-header", EncodeSegmentHeader(FixedSegmentHeader()));
-  ASSERT_EQ(golden.size(), kBlockSize);
+void ExpectSame(const SegmentHeader& expected, Bytes golden) {
   const auto decoded = DecodeSegmentHeader(golden);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
-  const SegmentHeader expected = FixedSegmentHeader();
   EXPECT_EQ(decoded->vault, expected.vault);
   EXPECT_EQ(decoded->node, expected.node);
   EXPECT_EQ(decoded->segment, expected.segment);
@@ -142,7 +150,34 @@ TEST(SegmentHeader, Golden) {
   EXPECT_EQ(decoded->previous, expected.previous);
   EXPECT_EQ(decoded->previous_end, expected.previous_end);
   EXPECT_EQ(decoded->previous_last_lsn, expected.previous_last_lsn);
+  EXPECT_EQ(decoded->freed, expected.freed);
+}
+
+TEST(SegmentHeader, Golden) {
+  const Buffer golden = Golden("segment-header", EncodeSegmentHeader(FixedSegmentHeader()));
+  ASSERT_EQ(golden.size(), kBlockSize);
+  ExpectSame(FixedSegmentHeader(), golden);
   ExpectSoundHeader(golden, 8, "segment header", DecodeSegmentHeader);
+}
+
+// The stub of a segment that was given back: the same header but for one byte and the CRC.
+TEST(SegmentHeader, GoldenOfAFreedOne) {
+  SegmentHeader freed = FixedSegmentHeader();
+  freed.freed = true;
+  const Buffer golden = Golden("segment-header-freed", EncodeSegmentHeader(freed));
+  ASSERT_EQ(golden.size(), kBlockSize);
+  ExpectSame(freed, golden);
+  ExpectSoundHeader(golden, 8, "segment header", DecodeSegmentHeader);
+  Buffer other = golden;
+  other[9] = 0;
+  FixCrc(other);
+  EXPECT_TRUE(std::ranges::equal(other, EncodeSegmentHeader(FixedSegmentHeader())));
+  for (const auto& [offset, value] : {std::pair(9, 2), std::pair(10, 1), std::pair(15, 1)}) {
+    other = golden;
+    other[offset] = static_cast<uint8_t>(value);
+    FixCrc(other);
+    EXPECT_TRUE(absl::IsDataLoss(DecodeSegmentHeader(other).status())) << "byte " << offset;
+  }
 }
 
 TEST(Superblock, Golden) {
@@ -165,7 +200,7 @@ TEST(Superblock, Golden) {
 }
 
 TEST(Records, GoldenOfEachKind) {
-  for (const auto& [name, record] : FixedRecords()) {
+  for (const auto& [name, record] : AllRecords()) {
     SCOPED_TRACE(name);
     const Buffer golden = Golden(name, EncodeRecord(record));
     ASSERT_EQ(golden.size() % kRecordAlign, 0u);
@@ -277,6 +312,28 @@ TEST(Payloads, QuarantineAndDroppedRanges) {
   EXPECT_TRUE(absl::IsDataLoss(DecodeDroppedRanges(Bytes(dropped).first(47)).status()));
   EXPECT_TRUE(absl::IsDataLoss(
       DecodeDroppedRanges(EncodeDroppedRanges(std::vector<DroppedRange>{{1, 9, 8}})).status()));
+}
+
+TEST(Payloads, Trash) {
+  const Buffer payload = EncodeTrash(kFixedMark, FixedIds());
+  ASSERT_EQ(payload.size(), 96u);
+  const auto trash = DecodeTrash(payload);
+  ASSERT_TRUE(trash.ok()) << trash.status();
+  EXPECT_EQ(trash->mark, kFixedMark);
+  EXPECT_EQ(trash->ids, FixedIds());
+  // A mark alone says what the node was told.
+  const auto none = DecodeTrash(EncodeTrash({.generation = 1, .run = 1, .horizon = 3}, {}));
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_EQ(none->mark, (TrashMark{1, 1, 3, false}));
+  EXPECT_TRUE(none->ids.empty());
+  for (const size_t size : {0, 31, 33, 95}) {
+    EXPECT_TRUE(absl::IsDataLoss(DecodeTrash(Bytes(payload).first(size)).status())) << size;
+  }
+  for (const auto& [offset, value] : {std::pair(24, 2), std::pair(25, 1), std::pair(31, 1)}) {
+    Buffer other = payload;
+    other[offset] = static_cast<uint8_t>(value);
+    EXPECT_TRUE(absl::IsDataLoss(DecodeTrash(other).status())) << "byte " << offset;
+  }
 }
 
 TEST(Extents, RoundUp) {
