@@ -27,16 +27,24 @@ void Batch::AddTouch(uint64_t epoch, const RecordId& id) {
   meta_bytes_ += RecordId::kSize;
 }
 
+void Batch::AddTrash(const TrashMark& mark, std::span<const RecordId> ids) {
+  const auto [it, fresh] = trash_.try_emplace(mark);
+  if (fresh) meta_bytes_ += kRecordHeaderSize + 32;
+  it->second.insert(it->second.end(), ids.begin(), ids.end());
+  meta_bytes_ += ids.size() * RecordId::kSize;
+}
+
 void Batch::AddQuarantine(const QuarantineEntry& entry) {
   if (quarantines_.empty()) meta_bytes_ += kRecordHeaderSize;
   quarantines_.push_back(entry);
   meta_bytes_ += 48;
 }
 
-void Batch::AddDropped(std::vector<DroppedRange> ranges) {
-  assert(dropped_.empty());
-  dropped_ = std::move(ranges);
-  if (!dropped_.empty()) meta_bytes_ += kRecordHeaderSize + 24 * dropped_.size();
+void Batch::AddDropped(std::span<const DroppedRange> ranges) {
+  if (ranges.empty()) return;
+  if (dropped_.empty()) meta_bytes_ += kRecordHeaderSize;
+  dropped_.insert(dropped_.end(), ranges.begin(), ranges.end());
+  meta_bytes_ += 24 * ranges.size();
 }
 
 uint64_t Batch::TotalBytes() const { return RoundUpToBlock(used_ + meta_bytes_); }
@@ -57,6 +65,7 @@ Bytes Batch::Finish(const SegmentId& segment, uint64_t first_lsn, uint64_t synce
     AddMeta(RecordKind::kTouch, epoch,
             {reinterpret_cast<const uint8_t*>(ids.data()), ids.size() * RecordId::kSize});
   }
+  for (const auto& [mark, ids] : trash_) AddMeta(RecordKind::kTrash, 0, EncodeTrash(mark, ids));
   if (!quarantines_.empty()) {
     AddMeta(RecordKind::kQuarantine, 0, EncodeQuarantineEntries(quarantines_));
   }

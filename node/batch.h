@@ -2,8 +2,9 @@
 // headers are written by Finish, when it is known into which segment the batch goes.
 //
 // Layout: batch header, data records in the order added, then one touch record per epoch, one
-// quarantine record, one recovery note (each only if there is something to say), zero padding.
-// Touches and quarantines therefore apply to what the same batch brought.
+// trash record per mark, one quarantine record, one recovery note (each only if there is something
+// to say), zero padding. Touches, trash and quarantines therefore apply to what the same batch
+// brought.
 //
 // Not thread-safe: filled on the node's Loop, finished on `io`.
 #pragma once
@@ -28,10 +29,11 @@ class Batch {
   // Copies the payload; `header.length` and `header.checksum` describe it.
   void Add(const RecordHeader& header, Bytes payload);
   void AddTouch(uint64_t epoch, const RecordId& id);
+  // Of no id, when only the mark is to be known.
+  void AddTrash(const TrashMark& mark, std::span<const RecordId> ids);
   void AddQuarantine(const QuarantineEntry& entry);
-  void AddDropped(std::vector<DroppedRange> ranges);
+  void AddDropped(std::span<const DroppedRange> ranges);
 
-  bool empty() const { return records_.empty() && touches_.empty() && quarantines_.empty(); }
   // What Finish will give, rounded up to whole blocks.
   uint64_t TotalBytes() const;
 
@@ -40,6 +42,7 @@ class Batch {
 
   const std::vector<Record>& records() const { return records_; }  // After Finish: all kinds.
   const std::map<uint64_t, std::vector<RecordId>>& touches() const { return touches_; }
+  const std::map<TrashMark, std::vector<RecordId>>& trash() const { return trash_; }
   const std::vector<QuarantineEntry>& quarantines() const { return quarantines_; }
   const std::vector<DroppedRange>& dropped() const { return dropped_; }
   AlignedBuffer TakeBuffer() { return std::move(buffer_); }
@@ -49,9 +52,10 @@ class Batch {
 
   AlignedBuffer buffer_;
   uint64_t used_ = kBatchHeaderSize;
-  uint64_t meta_bytes_ = 0;  // What touches and quarantines will take.
+  uint64_t meta_bytes_ = 0;  // What the records that Finish adds will take.
   std::vector<Record> records_;
   std::map<uint64_t, std::vector<RecordId>> touches_;
+  std::map<TrashMark, std::vector<RecordId>> trash_;
   std::vector<QuarantineEntry> quarantines_;
   std::vector<DroppedRange> dropped_;
 };

@@ -40,8 +40,6 @@ const char* KindName(RecordKind kind) {
       return "quarantine record";
     case RecordKind::kTrash:
       return "trash record";
-    case RecordKind::kUntrash:
-      return "untrash record";
     case RecordKind::kRecoveryNote:
       return "recovery note";
   }

@@ -63,6 +63,21 @@ void GroupCommit::AddTouch(const RecordId& id, uint64_t epoch, const OperationPt
   Start();
 }
 
+void GroupCommit::AddTrash(const TrashMark& mark, std::span<const RecordId> ids,
+                           const OperationPtr& op) {
+  CommitPtr commit = Filling();
+  commit->batch.AddTrash(mark, ids);
+  Wait(*commit, op);
+  Start();
+}
+
+void GroupCommit::AddDropped(std::span<const DroppedRange> ranges, const OperationPtr& op) {
+  CommitPtr commit = Filling();
+  commit->batch.AddDropped(ranges);
+  Wait(*commit, op);
+  Start();
+}
+
 void GroupCommit::AddQuarantine(const RecordId& id, Location at, const OperationPtr& op) {
   if (auto it = quarantines_.find(id); it != quarantines_.end() && it->second.second == at) {
     return Wait(*it->second.first, op);
@@ -91,13 +106,16 @@ void GroupCommit::Wait(Commit& commit, const OperationPtr& op) {
 // The batch that takes what comes next.
 GroupCommit::CommitPtr GroupCommit::Filling() {
   const bool taken = queue_.empty() || (writing_ && queue_.size() == 1);
-  if (!taken && queue_.back()->batch.TotalBytes() < options_.batch_bytes) return queue_.back();
+  if (!taken && !begin_segment_ && queue_.back()->batch.TotalBytes() < options_.batch_bytes) {
+    return queue_.back();
+  }
   AlignedBuffer buffer;
   if (!spare_buffers_.empty()) {
     buffer = std::move(spare_buffers_.back());
     spare_buffers_.pop_back();
   }
   auto commit = std::make_shared<Commit>(std::move(buffer));
+  commit->begins_segment = std::exchange(begin_segment_, false);
   queue_.push_back(commit);
   env_.loop.PostAfter(options_.batch_delay_nanos,
                       [self = shared_from_this(), weak = std::weak_ptr<Commit>(commit)] {
@@ -128,6 +146,7 @@ void GroupCommit::Start() {
   auto written = std::make_shared<StatusOr<Log::Written>>(absl::UnknownError(""));
   RunOnLog(
       [this, commit, written] {
+        if (commit->begins_segment) log_.EndSegment();
         *written = log_.Append(commit->batch);
         return absl::OkStatus();
       },

@@ -56,7 +56,11 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   // `op` waits for what is added, or already on its way.
   void AddRecord(const RecordHeader& header, Bytes payload, const OperationPtr& op);
   void AddTouch(const RecordId& id, uint64_t epoch, const OperationPtr& op);
+  void AddTrash(const TrashMark& mark, std::span<const RecordId> ids, const OperationPtr& op);
   void AddQuarantine(const RecordId& id, Location at, const OperationPtr& op);
+  void AddDropped(std::span<const DroppedRange> ranges, const OperationPtr& op);
+  // What is added from now on lies in another segment than what was written so far.
+  void BeginSegment() { begin_segment_ = true; }
   void WaitForRecord(const RecordId& id, const OperationPtr& op);
   void WaitForTouch(const RecordId& id, const OperationPtr& op);
 
@@ -71,6 +75,7 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
     Batch batch;
     std::vector<OperationPtr> ops;
     bool due = false;
+    bool begins_segment = false;
   };
   using CommitPtr = std::shared_ptr<Commit>;
   template <class T>
@@ -92,6 +97,7 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   std::deque<CommitPtr> queue_;  // The first is being written while writing_.
   bool writing_ = false;         // The first of the queue is with the log.
   bool log_busy_ = false;        // An io task uses the log.
+  bool begin_segment_ = false;   // The next batch begins one.
   bool closed_ = false;          // The last thing the Loop sets.
   std::atomic<bool> stopped_ = false;
   uint64_t written_count_ = 0;

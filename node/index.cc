@@ -10,6 +10,7 @@ namespace {
 
 constexpr char kCheckpointKey[] = "state/checkpoint";
 constexpr char kTopCommitKey[] = "state/top commit";
+constexpr char kGcKey[] = "state/gc";
 constexpr size_t kTag = 1;  // The letter that a key begins with.
 constexpr size_t kEntryKeySize = kTag + RecordId::kSize;
 constexpr size_t kCommitKeySize = kTag + 8 + RecordId::kSize;
@@ -17,8 +18,12 @@ constexpr size_t kDroppedKeySize = kTag + 4 + 8;
 constexpr size_t kDroppedValueSize = 8 + 8 + 1;
 constexpr size_t kVerifiedKeySize = kTag + 4;
 constexpr size_t kAsideKeySize = kTag + RecordId::kSize + 4 + 8;
+constexpr size_t kProofKeySize = kTag + RecordId::kSize + WriterId::kSize;
 constexpr uint8_t kCheckpointVersion = 2;
 constexpr uint8_t kFlagQuarantined = 1;
+constexpr uint8_t kFlagSurplus = 2;
+constexpr uint8_t kFlagHorizon = 4;  // Horizon and run follow.
+constexpr uint8_t kAllFlags = 7;
 
 std::string QuarantinedKey(const RecordId& id) {
   return std::string("q").append(AsView(id.bytes()));
@@ -69,6 +74,12 @@ std::string VerifiedKey(uint64_t segment) {
   return key;
 }
 
+std::string StaleKey(uint64_t segment) {
+  std::string key = "f";
+  AppendBigEndian(key, static_cast<uint32_t>(segment));
+  return key;
+}
+
 std::string Encode(const IndexEntry& entry) {
   Buffer out;
   Writer w(out);
@@ -78,10 +89,15 @@ std::string Encode(const IndexEntry& entry) {
   w.U64(entry.touch_epoch);
   w.U32(entry.length);
   w.U8(static_cast<uint8_t>(entry.kind));
-  w.U8(entry.quarantined ? kFlagQuarantined : 0);
+  w.U8((entry.quarantined ? kFlagQuarantined : 0) | (entry.surplus ? kFlagSurplus : 0) |
+       (entry.horizon > 0 ? kFlagHorizon : 0));
   w.Id(entry.checksum);
   w.Id(entry.writer);
   if (entry.kind == RecordKind::kCommitRecord) w.U64(entry.number);
+  if (entry.horizon > 0) {
+    w.U64(entry.horizon);
+    w.U64(entry.run);
+  }
   return ToString(out);
 }
 
@@ -95,11 +111,16 @@ StatusOr<IndexEntry> DecodeEntry(const RecordId& id, std::string_view bytes) {
   entry.length = r.U32();
   entry.kind = static_cast<RecordKind>(r.U8());
   const uint8_t flags = r.U8();
-  entry.quarantined = flags == kFlagQuarantined;
+  entry.quarantined = (flags & kFlagQuarantined) != 0;
+  entry.surplus = (flags & kFlagSurplus) != 0;
   entry.checksum = r.Id<Checksum>();
   entry.writer = r.Id<WriterId>();
   if (entry.kind == RecordKind::kCommitRecord) entry.number = r.U64();
-  if (!r.done() || flags > kFlagQuarantined || entry.length > kMaxPayload) {
+  if ((flags & kFlagHorizon) != 0) {
+    entry.horizon = r.U64();
+    entry.run = r.U64();
+  }
+  if (!r.done() || flags > kAllFlags || entry.length > kMaxPayload) {
     return absl::DataLossError(absl::StrCat("index entry of ", id.hex(), " is malformed"));
   }
   return entry;
@@ -130,6 +151,32 @@ StatusOr<Checkpoint> DecodeCheckpoint(std::string_view bytes) {
     return absl::DataLossError("the index's checkpoint is malformed");
   }
   return checkpoint;
+}
+
+std::string Encode(const GcState& gc) {
+  Buffer out;
+  Writer w(out);
+  w.U64(gc.generation);
+  w.U64(gc.run);
+  w.U64(gc.horizon);
+  w.U64(gc.max_touch);
+  return ToString(out);
+}
+
+StatusOr<GcState> DecodeGcState(std::string_view bytes) {
+  Reader r(AsBytes(bytes));
+  GcState gc;
+  gc.generation = r.U64();
+  gc.run = r.U64();
+  gc.horizon = r.U64();
+  gc.max_touch = r.U64();
+  if (!r.done()) return absl::DataLossError("what the index knows of collections is malformed");
+  return gc;
+}
+
+GcState HighestOf(const GcState& a, const GcState& b) {
+  return {std::max(a.generation, b.generation), std::max(a.run, b.run),
+          std::max(a.horizon, b.horizon), std::max(a.max_touch, b.max_touch)};
 }
 
 std::string EncodeU64(uint64_t value) {
@@ -169,11 +216,18 @@ Status IndexDelta::AddRecord(const RecordHeader& header, Location at, bool quara
   entry.at = at;
   entry.lsn = header.lsn;
   entry.touch_epoch = header.touch_epoch;
-  if (*slot) entry.touch_epoch = std::max(entry.touch_epoch, (*slot)->touch_epoch);
+  gc_.max_touch = std::max(gc_.max_touch, header.touch_epoch);
+  if (*slot && (*slot)->at < at) SetStale((*slot)->at.segment);
+  if (*slot) {
+    entry.touch_epoch = std::max(entry.touch_epoch, (*slot)->touch_epoch);
+    entry.horizon = (*slot)->horizon;
+    entry.run = (*slot)->run;
+    entry.surplus = (*slot)->surplus;
+  }
   entry.length = header.length;
   entry.kind = header.kind;
   entry.quarantined = quarantined;
-  if (quarantined) rows_[QuarantinedKey(header.id)];
+  if (quarantined) rows_[QuarantinedKey(header.id)] = "";
   entry.checksum = header.checksum;
   entry.writer = header.writer;
   if (header.kind == RecordKind::kChunk) {
@@ -195,7 +249,40 @@ Status IndexDelta::AddRecord(const RecordHeader& header, Location at, bool quara
   return absl::OkStatus();
 }
 
+Status IndexDelta::AddTrash(const TrashMark& mark, std::span<const RecordId> ids) {
+  gc_ = HighestOf(gc_, {mark.generation, mark.run, mark.horizon, 0});
+  RETURN_IF_ERROR(Load({ids.begin(), ids.end()}));
+  for (const RecordId& id : ids) {
+    std::optional<IndexEntry>& entry = entries_[id].after;
+    if (!entry || entry->horizon >= mark.horizon) continue;
+    entry->horizon = mark.horizon;
+    entry->run = mark.run;
+    entry->surplus = mark.surplus;
+  }
+  return absl::OkStatus();
+}
+
+Status IndexDelta::Erase(const RecordId& id) {
+  ASSIGN_OR_RETURN(std::optional<IndexEntry> * slot, Find(id));
+  slot->reset();
+  rows_[QuarantinedKey(id)] = std::nullopt;
+  return absl::OkStatus();
+}
+
+void IndexDelta::SetStale(uint64_t segment) { stale_[segment] = true; }
+
+void IndexDelta::EraseSegmentRows(uint64_t segment, std::span<const Dropped> dropped) {
+  stale_[segment] = false;
+  rows_[VerifiedKey(segment)] = std::nullopt;
+  for (const Dropped& one : dropped) rows_[DroppedKey(segment, one.range.begin)] = std::nullopt;
+}
+
+void IndexDelta::EraseSetAside(const RecordId& id, Location at) {
+  rows_[AsideKey(id, at)] = std::nullopt;
+}
+
 Status IndexDelta::AddTouch(uint64_t epoch, std::span<const RecordId> ids) {
+  gc_.max_touch = std::max(gc_.max_touch, epoch);
   RETURN_IF_ERROR(Load({ids.begin(), ids.end()}));
   for (const RecordId& id : ids) {
     std::optional<IndexEntry>& entry = entries_[id].after;
@@ -209,14 +296,15 @@ Status IndexDelta::AddQuarantine(const QuarantineEntry& quarantine) {
   const Location at{quarantine.segment_number, quarantine.offset};
   if (!*slot || (*slot)->at != at) return absl::OkStatus();
   (*slot)->quarantined = true;
-  rows_[QuarantinedKey(quarantine.id)];
+  rows_[QuarantinedKey(quarantine.id)] = "";
   return absl::OkStatus();
 }
 
 void IndexDelta::AddProof(const RecordId& id, const WriterId& writer, Location at) {
-  std::string& value = rows_[ProofKey(id, writer)];
+  std::string value;
   AppendBigEndian(value, at.segment);
   AppendBigEndian(value, at.offset);
+  rows_[ProofKey(id, writer)] = std::move(value);
 }
 
 void IndexDelta::AddDropped(const Dropped& dropped) {
@@ -236,11 +324,18 @@ void IndexDelta::SetVerified(uint64_t segment, int64_t wall_nanos) {
 
 StatusOr<std::unique_ptr<Index>> Index::Open(std::shared_ptr<Kv> kv) {
   std::unique_ptr<Index> index(new Index(std::move(kv)));
-  ASSIGN_OR_RETURN(auto rows, index->Get({kCheckpointKey, kTopCommitKey}));
+  ASSIGN_OR_RETURN(auto rows, index->Get({kCheckpointKey, kTopCommitKey, kGcKey}));
   if (rows[0]) {
     ASSIGN_OR_RETURN(index->checkpoint_, DecodeCheckpoint(*rows[0]));
   }
   if (rows[1]) index->top_commit_ = ReadBigEndian(*rows[1]);
+  if (rows[2]) {
+    ASSIGN_OR_RETURN(index->gc_, DecodeGcState(*rows[2]));
+  }
+  ASSIGN_OR_RETURN(auto stale, index->Range("f", "g", kVerifiedKeySize, SIZE_MAX));
+  for (const auto& [key, value] : stale) {
+    index->stale_.insert(ReadBigEndian(std::string_view(key).substr(kTag)));
+  }
   return index;
 }
 
@@ -295,7 +390,12 @@ StatusOr<std::map<std::string, std::string>> Index::Range(const std::string& sta
     return rows.size() < limit;
   }));
   for (auto it = backlog_.lower_bound(start); it != backlog_.lower_bound(end); ++it) {
-    if (it->first.size() == key_size) rows[it->first] = it->second;
+    if (it->first.size() != key_size) continue;
+    if (it->second) {
+      rows[it->first] = *it->second;
+    } else {
+      rows.erase(it->first);
+    }
   }
   return rows;
 }
@@ -378,19 +478,48 @@ StatusOr<std::map<uint64_t, int64_t>> Index::Verified() {
   return dates;
 }
 
+StatusOr<std::vector<WriterId>> Index::Provers(const RecordId& id, Location at) {
+  WriterId last;
+  last.value.fill(0xff);
+  ASSIGN_OR_RETURN(auto rows,
+                   Range(ProofKey(id, {}), ProofKey(id, last) + '\0', kProofKeySize, SIZE_MAX));
+  std::vector<WriterId> writers;
+  for (const auto& [key, value] : rows) {
+    const std::string_view place = value;
+    if (value.size() != 16 || ReadBigEndian(place.substr(0, 8)) != at.segment ||
+        ReadBigEndian(place.substr(8)) != at.offset) {
+      continue;
+    }
+    writers.push_back(WriterId::FromBytes(AsBytes(key).subspan(kEntryKeySize)));
+  }
+  return writers;
+}
+
 Status Index::Apply(IndexDelta&& delta) {
+  if (const GcState gc = HighestOf(gc_, delta.gc_); gc != gc_) {
+    gc_ = gc;
+    delta.rows_[kGcKey] = Encode(gc);
+  }
   if (delta.top_commit_ > top_commit_) {
     top_commit_ = delta.top_commit_;
     delta.rows_[kTopCommitKey] = EncodeU64(top_commit_);
   }
+  for (const auto& [segment, is_stale] : delta.stale_) {
+    if (is_stale ? !stale_.insert(segment).second : stale_.erase(segment) == 0) continue;
+    delta.rows_[StaleKey(segment)] = is_stale ? std::optional<std::string>("") : std::nullopt;
+  }
   auto checkpoint = delta.rows_.find(kCheckpointKey);
   if (checkpoint != delta.rows_.end()) {
-    checkpoint_ = DecodeCheckpoint(checkpoint->second).value();
+    checkpoint_ = DecodeCheckpoint(*checkpoint->second).value();
   }
   for (auto& [id, change] : delta.entries_) {
-    if (change.after) delta.rows_[KeyOf(id)] = Encode(*change.after);
+    if (change.after) {
+      delta.rows_[KeyOf(id)] = Encode(*change.after);
+    } else if (change.before) {
+      delta.rows_[KeyOf(id)] = std::nullopt;
+    }
   }
-  std::map<std::string, std::string>& rows = backlog_.empty() ? delta.rows_ : backlog_;
+  IndexRows& rows = backlog_.empty() ? delta.rows_ : backlog_;
   if (&rows == &backlog_) {
     for (auto& [key, value] : delta.rows_) backlog_[key] = std::move(value);
   }
@@ -409,6 +538,19 @@ Status Index::Apply(IndexDelta&& delta) {
 Status Index::Flush() {
   if (!backlog_.empty()) RETURN_IF_ERROR(Apply(IndexDelta(*this)));
   return kv_->Flush();
+}
+
+Status Index::ScanSetAside(Kv& kv,
+                           const std::function<bool(const RecordId&, const IndexEntry&)>& visit) {
+  Status status;
+  RETURN_IF_ERROR(kv.Scan("a", "b", [&](std::string_view key, std::string_view value) {
+    if (key.size() != kAsideKeySize || value.empty()) return true;
+    const RecordId id = RecordId::FromBytes(AsBytes(key).subspan(kTag, RecordId::kSize));
+    StatusOr<IndexEntry> entry = DecodeEntry(id, value);
+    if (!entry.ok()) status = entry.status();
+    return entry.ok() && visit(id, *entry);
+  }));
+  return status;
 }
 
 Status Index::Scan(Kv& kv, const std::function<bool(const RecordId&, const IndexEntry&)>& visit) {

@@ -171,6 +171,11 @@ uint64_t Log::SizeFor(uint64_t needed) const {
   return AboveLimit(*space, options_.read_only_fraction) ? needed : size;
 }
 
+void Log::EndSegment() {
+  last_.resume = false;
+  if (active_) Seal();
+}
+
 void Log::Seal() {
   // A failure wastes the preallocated space and no more.
   if (active_->allocated > last_.end) (void)active_->file->Truncate(last_.end);

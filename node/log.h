@@ -52,6 +52,8 @@ class Log {
   // Finishes, writes and syncs the batch. On failure nothing of it counts: kResourceExhausted
   // where space ran out, else kUnavailable. The next call may succeed (a fresh segment).
   StatusOr<Written> Append(Batch& batch);
+  // The next batch begins a new segment.
+  void EndSegment();
   // Brings the superblock up to the last batch; does nothing when it is.
   Status SyncSuperblock();
   // Gives preallocated space back and brings the superblock up.

@@ -62,9 +62,9 @@ Node::Impl::Impl(const NodeOptions& options, const NodeEnv& env, Recovered recov
       log_start_(std::move(recovered.log)),
       recovered_quarantine_(std::move(recovered.quarantine)),
       findings_(std::move(recovered.findings)),
-      digests_(env.rng,
-               [this](const IndexEntry& entry) { return !entry.quarantined && Reachable(entry); }) {
-}
+      digests_(env.rng, [this](const IndexEntry& entry) {
+        return !entry.quarantined && !entry.trashed() && Reachable(entry);
+      }) {}
 
 void Node::Impl::Start() {
   auto on_written = [this](const Batch& batch, const Log::Written& written) {
@@ -114,6 +114,14 @@ void Node::Impl::Handle(RpcMessage request, ReplyFn reply) {
       return HandleListGroup(request, reply);
     case rpc::kNodePull:
       return HandlePull(request, std::move(reply));
+    case rpc::kNodeGcBegin:
+      return HandleGcBegin(request, reply);
+    case rpc::kNodeListRecords:
+      return HandleListRecords(request, reply);
+    case rpc::kNodeTrash:
+      return HandleTrash(request, reply);
+    case rpc::kNodeCompact:
+      return HandleCompact(request, reply);
     default:
       return reply(
           absl::InvalidArgumentError(absl::StrCat("a node knows no method ", request.method)));
@@ -161,6 +169,9 @@ Status Node::Impl::IndexBatch(const Batch& batch, const Log::Written& written) {
   for (const auto& [epoch, touched] : batch.touches()) {
     ids.insert(ids.end(), touched.begin(), touched.end());
   }
+  for (const auto& [mark, trashed] : batch.trash()) {
+    ids.insert(ids.end(), trashed.begin(), trashed.end());
+  }
   RETURN_IF_ERROR(delta.Load(ids));
   for (const Batch::Record& record : batch.records()) {
     if (!IsIndexed(record.header.kind)) continue;
@@ -169,6 +180,9 @@ Status Node::Impl::IndexBatch(const Batch& batch, const Log::Written& written) {
   }
   for (const auto& [epoch, touched] : batch.touches()) {
     RETURN_IF_ERROR(delta.AddTouch(epoch, touched));
+  }
+  for (const auto& [mark, trashed] : batch.trash()) {
+    RETURN_IF_ERROR(delta.AddTrash(mark, trashed));
   }
   for (const QuarantineEntry& entry : batch.quarantines()) {
     RETURN_IF_ERROR(delta.AddQuarantine(entry));
@@ -257,7 +271,9 @@ void Node::Impl::HandleStat(const RpcMessage& request, const ReplyFn& reply) {
   for (size_t i = 0; i < ids->size(); ++i) {
     proto::RecordAnswer& answer = *out.add_answers();
     const std::optional<IndexEntry>& entry = (*entries)[i];
-    answer.set_status(Present((*ids)[i], entry) ? proto::PRESENT : proto::MISSING);
+    const bool trashed = entry && entry->trashed();
+    const bool present = Present((*ids)[i], entry);
+    answer.set_status(!present ? proto::MISSING : trashed ? proto::TRASHED : proto::PRESENT);
     if (!entry) continue;
     answer.set_stored_length(entry->length);
     answer.set_checksum(ToString(entry->checksum.bytes()));
@@ -288,7 +304,10 @@ void Node::Impl::HandleStatus(const ReplyFn& reply) {
   StatusOr<uint64_t> quarantined = index_->CountQuarantined();
   if (!quarantined.ok()) return reply(IndexError(quarantined.status()));
   out.set_quarantined(*quarantined);
-  out.set_generation(generation_);
+  out.set_generation(std::max(generation_, index_->gc().generation));
+  out.set_max_touch(index_->gc().max_touch);
+  out.set_gc_run(index_->gc().run);
+  out.set_gc_horizon(index_->gc().horizon);
   for (const proto::Finding& finding : findings_) *out.add_findings() = finding;
   reply(MakeMessage(rpc::kNodeStatus, out));
 }

@@ -117,6 +117,13 @@ void Node::Impl::CheckFile(const std::shared_ptr<Check>& c) {
 }
 
 void Node::Impl::CheckRecords(const std::shared_ptr<Check>& c) {
+  // Freed while it was read.
+  if (segments_[c->info.number].state == SegmentInfo::State::kFreed) {
+    c->out.clear_findings();
+    c->scan = {};
+    c->scanned = false;
+    return FinishCheck(c);
+  }
   const size_t first = c->offsets.size();
   const size_t last = std::min(first + kRecordsPerStep, c->scan.records.size());
   if (first == last) return CheckEntries(c);
@@ -169,6 +176,7 @@ void Node::Impl::CheckRecord(Check& c, const ScannedRecord& record,
     if (current && bad && !entry->quarantined) c.bad.emplace_back(header.id, at);
   }
   if (!IsIndexed(header.kind)) return;
+  if (!entry && index_->IsStale(at.segment)) return;
   if (!entry) return add(Finding::CORRUPT, "the index does not have it");
   if (!current) {
     if (entry->at < at) add(Finding::CORRUPT, "the index points to an older record of this id");

@@ -128,6 +128,7 @@ void Node::Impl::ReadAndQuarantine(std::vector<RecordRead> reads,
   auto shared = std::make_shared<std::vector<RecordRead>>(std::move(reads));
   RunOnIo([this, shared] { ReadRecords(env_.fs, options_.dir, *shared, true); },
           [this, shared, then = std::move(then)] {
+            if (FollowMoved(*shared)) return ReadAndQuarantine(std::move(*shared), then);
             // A disk that cannot note it must not hide the answer.
             auto op = std::make_shared<Operation>(
                 [shared, then](const Status&) { then(std::move(*shared)); });
@@ -138,6 +139,21 @@ void Node::Impl::ReadAndQuarantine(std::vector<RecordRead> reads,
             }
             op->Release();
           });
+}
+
+// Whether some could not be read because compaction has moved them: then they are to be read where
+// they are now.
+bool Node::Impl::FollowMoved(std::vector<RecordRead>& reads) {
+  bool moved = false;
+  for (RecordRead& read : reads) {
+    const bool gone = !segments_[read.entry.at.segment].readable();
+    if (read.result == RecordRead::Result::kGood || !gone) continue;
+    auto entry = index_->Find({read.id});
+    if (!entry.ok() || !(*entry)[0] || (*entry)[0]->at == read.entry.at) continue;
+    read = {read.id, *(*entry)[0]};
+    moved = true;
+  }
+  return moved;
 }
 
 void Node::Impl::QuarantineBad(const RecordId& id, Location at, const OperationPtr& op) {
@@ -152,6 +168,16 @@ void Node::Impl::HandleQuarantine(const RpcMessage& request, ReplyFn reply) {
   }
   if (!broken_.ok()) return reply(broken_);
   const RecordId id = RecordId::FromBytes(AsBytes(head->id()));
+  if (commits_->FindRecord(id)) {
+    // Compaction may be moving it: looked at when that is done.
+    auto moved = std::make_shared<Operation>(
+        [self = shared_from_this(), request, reply](const Status& status) mutable {
+          if (!status.ok()) return reply(status);
+          self->HandleQuarantine(request, std::move(reply));
+        });
+    commits_->WaitForRecord(id, moved);
+    return moved->Release();
+  }
   auto entries = index_->Find({id});
   if (!entries.ok()) return reply(IndexError(entries.status()));
   auto op = std::make_shared<Operation>(
@@ -220,7 +246,7 @@ void Node::Impl::BringBack(const RecordRead& read, const ReplyFn& reply) {
              entry && entry->quarantined && !closed_) {
     RecordHeader header = *read.header;
     header.number = RestoredNumber({read.entry.at.segment, read.entry.at.offset});
-    header.touch_epoch = std::max(entry->touch_epoch, read.entry.touch_epoch);
+    header.touch_epoch = std::max(KnownTouch(read.id, entry), read.entry.touch_epoch);
     commits_->AddRecord(header, read.payload.view, op);
   }
   op->Release();

@@ -1,7 +1,8 @@
 // The node's service, split by request: node.cc (start, stop, small requests), node_put.cc (pin
 // and put), node_get.cc (get, quarantine, commits), node_check.cc, node_repair.cc (digests, lists,
-// copies from other nodes). Runs on the Loop; what blocks goes to io and comes back by Post.
-// Callbacks hold the Impl; after Stop they do nothing.
+// copies from other nodes), node_gc.cc (what goes into the trash), node_compact.cc (what leaves
+// it). Runs on the Loop; what blocks goes to io and comes back by Post. Callbacks hold the Impl;
+// after Stop they do nothing.
 #pragma once
 
 #include <atomic>
@@ -35,6 +36,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   struct Pull;
   struct Check;
   struct EntryTally;
+  class Compactor;
 
   // node.cc
   void HandleStat(const RpcMessage& request, const ReplyFn& reply);
@@ -89,10 +91,25 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void HandleDigests(const RpcMessage& request, const ReplyFn& reply);
   void HandleListGroup(const RpcMessage& request, const ReplyFn& reply);
   void HandlePull(const RpcMessage& request, ReplyFn reply);
+  void FetchLater(const std::shared_ptr<Pull>& pull);
   void Fetch(const std::shared_ptr<Pull>& pull);
   void Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMessage>& reply);
   // How long the next copy waits for clients.
   int64_t CopyDelay();
+
+  // node_gc.cc
+  void HandleGcBegin(const RpcMessage& request, const ReplyFn& reply);
+  void HandleListRecords(const RpcMessage& request, const ReplyFn& reply);
+  void HandleTrash(const RpcMessage& request, const ReplyFn& reply);
+  Status CheckRun(const proto::GcRun& run) const;
+  // Refuses what a session that cannot commit any more stores (G3).
+  Status CheckSession(uint64_t epoch, uint64_t generation, const Caller& caller) const;
+  // Makes it durable before `op` ends, if it is news.
+  void LearnGeneration(uint64_t generation, const OperationPtr& op);
+  // Out of the trash, if the touch is high enough.
+  void TakeOut(const RecordId& id, const IndexEntry& entry, uint64_t touch, const OperationPtr& op);
+  // The highest touch that is durable or on its way.
+  uint64_t KnownTouch(const RecordId& id, const std::optional<IndexEntry>& entry) const;
 
   // node_get.cc
   void HandleGet(const RpcMessage& request, ReplyFn reply);
@@ -101,6 +118,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   // Reads on io; quarantines what is bad, durably if the disk takes it; then calls `then`.
   void ReadAndQuarantine(std::vector<RecordRead> reads,
                          std::function<void(std::vector<RecordRead>)> then);
+  bool FollowMoved(std::vector<RecordRead>& reads);
   void QuarantineBad(const RecordId& id, Location at, const OperationPtr& op);
   // After a reader found that the record with this checksum does not open: what it had replaced
   // comes back.
@@ -120,11 +138,14 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void CheckLostEntries(Check& c, const std::vector<std::pair<RecordId, IndexEntry>>& entries);
   void FinishCheck(const std::shared_ptr<Check>& c);
 
+  // node_compact.cc
+  void HandleCompact(const RpcMessage& request, const ReplyFn& reply);
+
   const NodeOptions options_;
   const NodeEnv env_;
   const FindingMaker make_;
   const DiskIncarnation incarnation_;
-  const uint64_t generation_;
+  const uint64_t generation_;  // Of the superblock.
   SegmentTable segments_;
   std::unique_ptr<Index> index_;
   LogStart log_start_;  // Until Start.
@@ -138,6 +159,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   std::atomic<bool> stopped_ = false;  // The owner may let go on any thread.
   uint64_t unflushed_bytes_ = 0;
   std::shared_ptr<EntryTally> tally_;  // Of the check pass under way.
+  std::shared_ptr<Compactor> compactor_;
   GroupDigests digests_;
   std::vector<bool> groups_;              // That principals may bring chunks of; empty: all.
   int64_t client_nanos_ = INT64_MIN / 2;  // When a client was last served.
@@ -148,6 +170,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
 struct Node::Impl::Admission {
   std::vector<RecordId> ids;
   std::vector<uint64_t> touches;  // Per id.
+  uint64_t generation = 0;        // Of the catalogue that the session is in; 0: not said.
   // Of puts and copies, per id.
   std::vector<RecordHeader> headers;
   std::vector<bool> replace;

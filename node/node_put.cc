@@ -64,11 +64,16 @@ void Node::Impl::HandlePin(const RpcMessage& request, ReplyFn reply) {
   if (!head.ok()) return reply(head.status());
   auto ids = ParseIds(head->ids());
   if (!ids.ok()) return reply(ids.status());
+  if (Status status = CheckSession(head->session_epoch(), head->generation(), request.caller);
+      !status.ok()) {
+    return reply(status);
+  }
   client_nanos_ = env_.clock.MonotonicNanos();
   auto a = std::make_shared<Admission>();
   a->ids = *std::move(ids);
   a->touches.assign(a->ids.size(), head->session_epoch());
   a->answers.resize(a->ids.size());
+  a->generation = head->generation();
   a->prover = ProverOf(request.caller);
   a->done = AnswerWith<proto::NodePinReply>(rpc::kNodePin, std::move(reply));
   Admit(a);
@@ -86,6 +91,7 @@ void Node::Impl::HandlePut(RpcMessage request, ReplyFn reply) {
   auto a = std::make_shared<Admission>();
   a->frames = std::move(request.frames);
   a->answers.resize(n);
+  a->generation = head->generation();
   a->prover = ProverOf(request.caller);
   for (size_t i = 0; i < n; ++i) {
     const proto::PutEntry& entry = head->entries(static_cast<int>(i));
@@ -93,6 +99,10 @@ void Node::Impl::HandlePut(RpcMessage request, ReplyFn reply) {
     header.kind = static_cast<RecordKind>(entry.kind());
     if (a->prover && header.kind != RecordKind::kChunk) {
       return reply(absl::PermissionDeniedError("only the coordinator stores what is no chunk"));
+    }
+    if (header.kind != RecordKind::kCommitRecord) {
+      const Status fits = CheckSession(head->session_epoch(), head->generation(), request.caller);
+      if (!fits.ok()) return reply(fits);
     }
     header.number = entry.number();
     header.domain = DomainId::FromBytes(AsBytes(head->domain()));
@@ -252,6 +262,7 @@ void Node::Impl::Decide(const std::shared_ptr<Admission>& a,
                         const std::vector<std::optional<IndexEntry>>& entries) {
   if (Status status = CheckSpace(*a, entries); !status.ok()) return a->done(status, *a);
   auto op = std::make_shared<Operation>([a](const Status& status) { a->done(status, *a); });
+  if (!a->prover) LearnGeneration(a->generation, op);
   for (size_t i = 0; i < a->ids.size(); ++i) {
     if (!a->refused(i)) DecideOne(*a, i, entries[i], op);
   }
@@ -303,8 +314,7 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
   }
   if (!a.is_put()) return answer.set_status(proto::MISSING);
   // N6: the new record carries on what the old one was touched with.
-  const uint64_t pending_touch = pending ? pending->touch_epoch : 0;
-  a.headers[i].touch_epoch = std::max({epoch, indexed_touch, pending_touch});
+  a.headers[i].touch_epoch = std::max(epoch, KnownTouch(id, entry));
   commits_->AddRecord(a.headers[i], a.frames[i].view, op);
   SetPresent(answer, a.headers[i].length, a.headers[i].checksum, a.headers[i].touch_epoch);
 }

@@ -16,13 +16,6 @@ constexpr int64_t kFetchTimeoutNanos = 30LL * 1'000'000'000;
 // A client that was served this long ago is still there.
 constexpr int64_t kClientNanos = 2LL * 1'000'000'000;
 
-RecordId FirstOf(uint32_t group) {
-  RecordId id;
-  id.value[0] = static_cast<uint8_t>(group >> 4);
-  id.value[1] = static_cast<uint8_t>(group << 4);
-  return id;
-}
-
 }  // namespace
 
 void Node::Impl::CountDigests() {
@@ -53,22 +46,24 @@ void Node::Impl::HandleListGroup(const RpcMessage& request, const ReplyFn& reply
     return reply(absl::InvalidArgumentError("there is no such placement group"));
   }
   const RecordId from =
-      head->from().empty() ? FirstOf(head->group()) : RecordId::FromBytes(AsBytes(head->from()));
+      head->from().empty() ? FirstIdOf(head->group()) : RecordId::FromBytes(AsBytes(head->from()));
   const RecordId to =
-      head->group() + 1 == kPlacementGroups ? RecordId() : FirstOf(head->group() + 1);
+      head->group() + 1 == kPlacementGroups ? RecordId() : FirstIdOf(head->group() + 1);
   const size_t limit = std::clamp<uint32_t>(head->limit(), 1, kMaxListed);
   auto entries = index_->List(from, to, limit);
   if (!entries.ok()) return reply(IndexError(entries.status()));
   proto::NodeListGroupReply out;
-  Buffer lengths;
-  Writer writer(lengths);
+  Buffer lengths, touches;
+  Writer writer(lengths), touch_writer(touches);
   for (const auto& [id, entry] : *entries) {
-    if (!Present(id, entry)) continue;
+    if (!Present(id, entry) || entry.trashed()) continue;
     out.mutable_ids()->append(AsView(id.bytes()));
     out.mutable_checksums()->append(AsView(entry.checksum.bytes()));
     writer.U32(entry.length);
+    touch_writer.U64(entry.touch_epoch);
   }
   out.set_lengths(ToString(lengths));
+  out.set_touches(ToString(touches));
   if (entries->size() == limit) {
     out.set_next(ToString(SuccessorOf(entries->back().first).bytes()));
   }
@@ -110,10 +105,25 @@ void Node::Impl::HandlePull(const RpcMessage& request, ReplyFn reply) {
   pull->ids = *std::move(ids);
   pull->answers.resize(pull->ids.size());
   pull->reply = std::move(reply);
+  if (!head->touches().empty() && head->touches().size() != 8 * pull->ids.size()) {
+    return pull->Reply(absl::InvalidArgumentError("the touches do not fit the ids"));
+  }
+  Reader touches(AsBytes(head->touches()));
+  // Touches that take out of the trash are durable before the reply.
+  auto op = std::make_shared<Operation>([self = shared_from_this(), pull](const Status& status) {
+    if (!status.ok() || pull->fetched.empty()) return pull->Reply(status);
+    self->FetchLater(pull);
+  });
   for (size_t i = 0; i < pull->ids.size(); ++i) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
+    const uint64_t touch = head->touches().empty() ? 0 : touches.U64();
     if (Present(pull->ids[i], entry)) {
-      pull->answers[i].set_status(proto::PRESENT);
+      const uint64_t known = KnownTouch(pull->ids[i], entry);
+      // A surplus copy is one again that is wanted here.
+      const uint64_t wanted = entry->surplus ? std::max(touch, entry->horizon) : touch;
+      if (entry->trashed()) TakeOut(pull->ids[i], *entry, wanted, op);
+      const bool out = std::max(known, wanted) >= entry->horizon;
+      pull->answers[i].set_status(out ? proto::PRESENT : proto::TRASHED);
       pull->answers[i].set_stored_length(entry->length);
       pull->answers[i].set_checksum(ToString(entry->checksum.bytes()));
       continue;
@@ -122,7 +132,10 @@ void Node::Impl::HandlePull(const RpcMessage& request, ReplyFn reply) {
     pull->answer_of.push_back(i);
     pull->fetched.push_back(pull->ids[i]);
   }
-  if (pull->fetched.empty()) return pull->Reply(absl::OkStatus());
+  op->Release();
+}
+
+void Node::Impl::FetchLater(const std::shared_ptr<Pull>& pull) {
   const int64_t delay = CopyDelay();
   if (delay <= 0) return Fetch(pull);
   env_.loop.PostAfter(delay, [self = shared_from_this(), pull] {
@@ -176,7 +189,8 @@ void Node::Impl::Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMess
     pull->copied_bytes += reply->frames[i].view.size();
     to.frames.push_back(reply->frames[i]);
     to.answers.emplace_back();
-    to.AddPut(header, from.touch_epoch(), replaces);
+    // Not below what this node's own marks of earlier times may say of it.
+    to.AddPut(header, std::max<uint64_t>(from.touch_epoch(), index_->gc().horizon), replaces);
   };
   for (size_t i = n; i < answers; ++i) {
     const proto::RecordAnswer& from = head->answers(static_cast<int>(i));

@@ -51,6 +51,8 @@ class Replayer {
     scan_options.segment = info.id;
     scan_options.end = last ? info.file_bytes : std::min(info.end, info.file_bytes);
     scan_options.all_payloads = last;
+    // What was never acknowledged may be torn, its header whole.
+    scan_options.trusted_lsn = info.synced_lsn;
     if (info.number == index_.checkpoint().segment) {
       scan_options.begin = index_.checkpoint().end;
       scan_options.first_lsn = index_.checkpoint().lsn + 1;
@@ -135,6 +137,10 @@ class Replayer {
       return delta.AddTouch(header.touch_epoch,
                             {reinterpret_cast<const RecordId*>(record.payload.data()),
                              record.payload.size() / RecordId::kSize});
+    }
+    if (header.kind == RecordKind::kTrash) {
+      auto trash = DecodeTrash(record.payload);
+      if (trash.ok()) return delta.AddTrash(trash->mark, trash->ids);
     }
     if (header.kind == RecordKind::kQuarantine) {
       auto entries = DecodeQuarantineEntries(record.payload);

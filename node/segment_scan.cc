@@ -84,7 +84,9 @@ class Scanner {
 
   void AddRecord(uint64_t at, const RecordHeader& header) {
     ScannedRecord record{.header = header, .offset = at, .state = PayloadState::kUnchecked};
-    if (options_.all_payloads || !IsBulk(header.kind)) CheckPayload(record);
+    if (options_.all_payloads || !IsBulk(header.kind) || header.lsn > options_.trusted_lsn) {
+      CheckPayload(record);
+    }
     scan_.next_lsn = header.lsn + 1;
     scan_.end = std::min(RoundUpToBlock(record.end()), options_.end);
     scan_.records.push_back(std::move(record));
@@ -216,7 +218,6 @@ bool IsIndexed(RecordKind kind) {
     case RecordKind::kTouch:
     case RecordKind::kQuarantine:
     case RecordKind::kTrash:
-    case RecordKind::kUntrash:
     case RecordKind::kRecoveryNote:
       return false;
     default:

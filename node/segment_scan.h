@@ -24,7 +24,7 @@ struct ScannedRecord {
   RecordHeader header;
   uint64_t offset;
   PayloadState state;
-  Buffer payload;  // Of touches, quarantines and recovery notes, where good.
+  Buffer payload;  // Of touches, trash, quarantines and recovery notes, where good.
 
   uint64_t end() const { return offset + RecordExtent(header.length); }
 };
@@ -50,10 +50,11 @@ struct SegmentScan {
 
 struct ScanOptions {
   SegmentId segment;
-  uint64_t begin = kBlockSize;  // A batch boundary.
-  uint64_t end = 0;             // What lies beyond is not looked at.
-  uint64_t first_lsn = 1;       // Of the first record at `begin`.
-  bool all_payloads = false;    // Else those of chunks and manifest parts are not read.
+  uint64_t begin = kBlockSize;        // A batch boundary.
+  uint64_t end = 0;                   // What lies beyond is not looked at.
+  uint64_t first_lsn = 1;             // Of the first record at `begin`.
+  bool all_payloads = false;          // Else those of chunks and manifest parts are not read …
+  uint64_t trusted_lsn = UINT64_MAX;  // … up to here.
 };
 
 // Whether a payload is large content, which a quick check leaves out.

@@ -88,7 +88,7 @@ class Loader {
       Add(make_.OfSegment(Finding::FOREIGN, number, foreign));
       return absl::OkStatus();
     }
-    info.state = State::kGood;
+    info.state = header->freed ? State::kFreed : State::kGood;
     info.id = header->segment;
     headers_[number] = *header;
     return absl::OkStatus();
@@ -245,7 +245,7 @@ StatusOr<LoadedSegments> LoadSegments(Fs& fs, const std::string& dir,
 std::vector<Finding> CheckSegmentFile(Fs& fs, const std::string& dir, const FindingMaker& make,
                                       const NodeOptions& options, const SegmentInfo& info) {
   if (info.state == State::kMissing) return {MissingSegment(make, info.number)};
-  if (info.state == State::kLeftover) return {};
+  if (info.state == State::kLeftover || info.state == State::kFreed) return {};
   std::vector<Finding> findings;
   SegmentInfo now = info;
   StatusOr<SegmentHeader> header = ReadHeader(fs, dir, now);
@@ -265,6 +265,15 @@ std::vector<Finding> CheckSegmentFile(Fs& fs, const std::string& dir, const Find
     findings.push_back(CutShort(make, info.number, now.file_bytes, info.end));
   }
   return findings;
+}
+
+Status FreeSegment(Fs& fs, const std::string& dir, uint64_t number) {
+  SegmentInfo info;
+  info.number = number;
+  StatusOr<SegmentHeader> header = ReadHeader(fs, dir, info);
+  if (!header.ok()) return absl::UnavailableError(Message(header.status()));
+  header->freed = true;
+  return WriteFileAtomically(fs, SegmentPath(dir, number), EncodeSegmentHeader(*header));
 }
 
 SegmentInfo* LastReadable(SegmentTable& table) {

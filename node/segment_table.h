@@ -18,6 +18,7 @@ struct SegmentInfo {
     kGood,
     kHeaderDamaged,  // Its records can still be read.
     kLeftover,       // A crash left it behind before its header was durable: it holds nothing.
+    kFreed,          // One block says that all of use in it lies elsewhere.
     kMissing,
     kForeign,  // Of another vault, node or number.
   };
@@ -54,6 +55,10 @@ std::vector<proto::Finding> CheckSegmentFile(Fs& fs, const std::string& dir,
 
 // The last segment that holds records, or nullptr.
 SegmentInfo* LastReadable(SegmentTable& table);
+
+// Replaces the file of a segment by one block that says it is freed: one or the other is there
+// after a crash. Blocking. kUnavailable when its header cannot be read.
+Status FreeSegment(Fs& fs, const std::string& dir, uint64_t number);
 
 StatusOr<std::unique_ptr<File>> OpenSegment(Fs& fs, const std::string& dir, uint64_t number);
 

@@ -13,6 +13,7 @@ namespace {
 constexpr uint32_t kIngest = static_cast<uint32_t>(Role::kIngest);
 constexpr uint32_t kReader = static_cast<uint32_t>(Role::kReader);
 constexpr uint32_t kCustodian = static_cast<uint32_t>(Role::kCustodian);
+constexpr uint32_t kDisposer = static_cast<uint32_t>(Role::kDisposer);
 constexpr uint32_t kOperator = static_cast<uint32_t>(Role::kOperator);
 constexpr uint32_t kNode = static_cast<uint32_t>(Role::kNode);
 constexpr uint32_t kCoordinator = static_cast<uint32_t>(Role::kCoordinator);
@@ -80,6 +81,10 @@ uint32_t RolesFor(uint16_t method) {
     case rpc::kNodeDigests:
     case rpc::kNodeListGroup:
     case rpc::kNodePull:
+    case rpc::kNodeGcBegin:
+    case rpc::kNodeListRecords:
+    case rpc::kNodeTrash:
+    case rpc::kNodeCompact:
       return kCoordinator;
     case rpc::kOpenSession:
     case rpc::kCommit:
@@ -103,7 +108,12 @@ uint32_t RolesFor(uint16_t method) {
     case rpc::kAddNode:
     case rpc::kSetNodeState:
     case rpc::kBackupPage:
+    case rpc::kGcStart:
+    case rpc::kGcStatus:
+    case rpc::kGcStop:
       return kOperator;
+    case rpc::kRemove:
+      return kDisposer | kCustodian;
     case rpc::kSetPrincipal:
     case rpc::kListPrincipals:
       return kCustodian;

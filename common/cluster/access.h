@@ -17,8 +17,8 @@ namespace holdfast {
 enum class Role : uint32_t {
   kIngest = 1,     // Stores and lists names; reads nothing back.
   kReader = 2,     // Lists and reads.
-  kCustodian = 4,  // Makes and revokes principals. (Holds and retention come with them.)
-  kDisposer = 8,   // (Destruction.)
+  kCustodian = 4,  // Makes and revokes principals, removes. (Holds come with them.)
+  kDisposer = 8,   // Removes what is stored, and brings it back.
   kAuditor = 16,   // (The ledger.)
   kOperator = 32,  // The cluster: nodes, status, checks; no content.
   kNode = 64,      // A storage node: reads records of others, for repair.

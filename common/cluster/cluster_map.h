@@ -59,6 +59,13 @@ struct ClusterMap {
 constexpr uint32_t PlacementGroupOf(const RecordId& id) {
   return (uint32_t{id.value[0]} << 4) | (id.value[1] >> 4);
 }
+// The lowest id in a group.
+inline RecordId FirstIdOf(uint32_t pg) {
+  RecordId id;
+  id.value[0] = static_cast<uint8_t>(pg >> 4);
+  id.value[1] = static_cast<uint8_t>(pg << 4);
+  return id;
+}
 inline const std::vector<uint32_t>& ActingSet(const ClusterMap& map, const RecordId& id) {
   return map.placement[PlacementGroupOf(id)];
 }

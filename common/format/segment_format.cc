@@ -22,6 +22,7 @@ constexpr size_t kCrcSize = 4;
 constexpr uint8_t kSuperblockVersion = 1;
 constexpr size_t kQuarantineEntrySize = 48;
 constexpr size_t kDroppedRangeSize = 24;
+constexpr size_t kTrashMarkSize = 32;
 
 // Fills `out` with what `buffer` holds, zeros, and the checksum.
 void Close(const Buffer& buffer, MutableBytes out) {
@@ -75,8 +76,9 @@ void Zeros(Buffer& buffer, size_t n) { buffer.resize(buffer.size() + n); }
 
 std::array<uint8_t, kBlockSize> EncodeSegmentHeader(const SegmentHeader& header) {
   Buffer buffer = Begin(kSegmentMagic, kSegmentVersion, kBlockSize);
-  Zeros(buffer, 7);
   Writer writer(buffer);
+  writer.U8(header.freed);
+  Zeros(buffer, 6);
   writer.Id(header.vault);
   writer.Id(header.node);
   writer.Id(header.segment);
@@ -94,8 +96,11 @@ StatusOr<SegmentHeader> DecodeSegmentHeader(Bytes block) {
   constexpr std::string_view kWhat = "segment header";
   ASSIGN_OR_RETURN(Reader reader,
                    OpenHeader(block, kBlockSize, kSegmentMagic, kSegmentVersion, kWhat));
-  RETURN_IF_ERROR(CheckZero(reader.Raw(7), kWhat));
   SegmentHeader header;
+  const uint8_t freed = reader.U8();
+  header.freed = freed == 1;
+  if (freed > 1) return Damaged(kWhat, "its state is impossible");
+  RETURN_IF_ERROR(CheckZero(reader.Raw(6), kWhat));
   header.vault = reader.Id<VaultId>();
   header.node = reader.Id<NodeId>();
   header.segment = reader.Id<SegmentId>();
@@ -210,6 +215,39 @@ StatusOr<std::vector<QuarantineEntry>> DecodeQuarantineEntries(Bytes payload) {
     entry.offset = reader.U64();
   }
   return entries;
+}
+
+Buffer EncodeTrash(const TrashMark& mark, std::span<const RecordId> ids) {
+  Buffer buffer;
+  buffer.reserve(kTrashMarkSize + ids.size() * RecordId::kSize);
+  Writer writer(buffer);
+  writer.U64(mark.generation);
+  writer.U64(mark.run);
+  writer.U64(mark.horizon);
+  writer.U8(mark.surplus);
+  Zeros(buffer, 7);
+  for (const RecordId& id : ids) writer.Id(id);
+  return buffer;
+}
+
+StatusOr<TrashPayload> DecodeTrash(Bytes payload) {
+  constexpr std::string_view kWhat = "trash record";
+  if (payload.size() < kTrashMarkSize ||
+      (payload.size() - kTrashMarkSize) % RecordId::kSize != 0) {
+    return Damaged(kWhat, "its length is impossible");
+  }
+  Reader reader(payload);
+  TrashPayload trash;
+  trash.mark.generation = reader.U64();
+  trash.mark.run = reader.U64();
+  trash.mark.horizon = reader.U64();
+  const uint8_t surplus = reader.U8();
+  trash.mark.surplus = surplus == 1;
+  if (surplus > 1) return Damaged(kWhat, "its reason is impossible");
+  RETURN_IF_ERROR(CheckZero(reader.Raw(7), kWhat));
+  trash.ids.resize((payload.size() - kTrashMarkSize) / RecordId::kSize);
+  for (RecordId& id : trash.ids) id = reader.Id<RecordId>();
+  return trash;
 }
 
 Buffer EncodeDroppedRanges(std::span<const DroppedRange> ranges) {

@@ -26,7 +26,7 @@ inline constexpr size_t kRecordAlign = 8;
 inline constexpr uint32_t kMaxPayload = 64u << 20;
 inline constexpr uint8_t kSegmentVersion = 1;
 
-// The numbers are format. Kinds above kUntrash may be added; an unknown one is kept, never dropped.
+// The numbers are format. Kinds above the last may be added; an unknown one is kept, never dropped.
 enum class RecordKind : uint8_t {
   kChunk = 1,
   kManifestPart = 2,
@@ -34,8 +34,8 @@ enum class RecordKind : uint8_t {
   kKeystore = 4,      // Reserved: crypto-erase.
   kTouch = 5,         // Payload: ids (32 bytes each); touch epoch in the header.
   kQuarantine = 6,    // Payload: one QuarantineEntry each.
-  kTrash = 7,         // Reserved: GC.
-  kUntrash = 8,       // Reserved: GC.
+  kTrash = 7,         // Payload: a TrashMark, then ids (32 bytes each).
+                      // 8 was reserved and is not used: a touch takes out of the trash.
   kRecoveryNote = 9,  // Payload: the ranges a recovery dropped (DroppedRange each).
 };
 
@@ -49,6 +49,8 @@ struct SegmentHeader {
   SegmentId previous;         // Zero for the first.
   uint64_t previous_end = 0;  // Bytes of it that are synced.
   uint64_t previous_last_lsn = 0;
+  // All that was of use in it lies elsewhere: this block is all that is left of the segment.
+  bool freed = false;
 };
 std::array<uint8_t, kBlockSize> EncodeSegmentHeader(const SegmentHeader& header);
 StatusOr<SegmentHeader> DecodeSegmentHeader(Bytes block);
@@ -111,6 +113,22 @@ struct QuarantineEntry {  // 48 bytes
 };
 Buffer EncodeQuarantineEntries(std::span<const QuarantineEntry> entries);
 StatusOr<std::vector<QuarantineEntry>> DecodeQuarantineEntries(Bytes payload);
+
+// What a run of garbage collection told a node (docs/gc.md). Its ids are in the trash as long as
+// their touch is below the horizon.
+struct TrashMark {  // 32 bytes
+  uint64_t generation = 0;
+  uint64_t run = 0;
+  uint64_t horizon = 0;
+  bool surplus = false;  // Not garbage: the group's present nodes have it.
+  auto operator<=>(const TrashMark&) const = default;
+};
+struct TrashPayload {
+  TrashMark mark;
+  std::vector<RecordId> ids;
+};
+Buffer EncodeTrash(const TrashMark& mark, std::span<const RecordId> ids);
+StatusOr<TrashPayload> DecodeTrash(Bytes payload);
 
 struct DroppedRange {  // 24 bytes
   uint64_t segment_number = 0;

@@ -19,6 +19,10 @@ enum Method : uint16_t {
   kNodeDigests = 10,
   kNodeListGroup = 11,
   kNodePull = 12,
+  kNodeGcBegin = 13,
+  kNodeListRecords = 14,
+  kNodeTrash = 15,
+  kNodeCompact = 16,
 
   // Coordinator.
   kOpenSession = 64,
@@ -40,13 +44,24 @@ enum Method : uint16_t {
   kListPrincipals = 80,
   kSetNodeState = 81,
   kBackupPage = 82,
+  kRemove = 83,
+  kGcStart = 84,
+  kGcStatus = 85,
+  kGcStop = 86,
 };
 
 // Whether requests or replies carry records: they travel apart from the rest.
 constexpr bool IsBulk(uint16_t method) {
   return method == kNodePut || method == kNodeGet || method == kNodeListCommits ||
          method == kPutPart || method == kGetPart || method == kNodeListGroup ||
-         method == kBackupPage;
+         method == kBackupPage || method == kNodeListRecords;
 }
+
+// Of NodeListRecordsReply.
+enum RecordState : uint8_t {
+  kRecordTrashed = 1,
+  kRecordSurplus = 2,  // Beside kRecordTrashed.
+  kRecordBad = 4,      // Quarantined, or the log has lost it.
+};
 
 }  // namespace holdfast::rpc
