@@ -34,6 +34,7 @@ struct LsArgs {
   std::string path;
   bool long_format = false;
   bool nul = false;
+  bool removed = false;
 };
 int RunLs(const Globals& globals, const LsArgs& args);
 
@@ -48,12 +49,26 @@ struct CatArgs {
 };
 int RunCat(const Globals& globals, const CatArgs& args);
 
+struct GcArgs {
+  bool dry_run = false, yes = false, sparse_only = false, stop = false;
+  std::string undo_window = "7d";
+  std::string grace = "7d";
+};
+int RunGc(const Globals& globals, const GcArgs& args);
+
 struct RestoreArgs {
   std::string path;
   std::string to;
   int threads = 0;
 };
 int RunRestore(const Globals& globals, const RestoreArgs& args);
+
+struct RemoveArgs {
+  std::vector<std::string> paths;
+  std::string version;
+  bool recursive = false, undo = false, now = false;
+};
+int RunRemove(const Globals& globals, const RemoveArgs& args);
 
 struct VerifyArgs {
   std::string path;

@@ -118,7 +118,8 @@ CoordinatorOptions EmbeddedVault::coordinator_options(const KeyFile& key) const 
           .domain = file_.domain,
           .keys = DeriveCatalogueKeys(key.catalogue_key),
           .map = MapOf(file_),
-          .max_wait_nanos = kMaxCommitWaitNanos};
+          .max_wait_nanos = kMaxCommitWaitNanos,
+          .gc_dir = dir_ + "/gc"};
 }
 
 bool EmbeddedVault::Begin(const std::string& dir, const KeyFile& key, OpenError* error) {
@@ -203,6 +204,7 @@ bool EmbeddedVault::OpenCatalogue(KeyFile key, OpenError* error) {
   catalogue_ = *std::move(catalogue);
   coordinator_loop_ = NewThreadLoop("hf-coordinator");
   CoordinatorEnv env{SystemClock(), SecureRng(), *coordinator_loop_, *transport_, *catalogue_};
+  env.fs = &PosixFs();
   auto coordinator = Coordinator::Open(coordinator_options(key), env);
   if (!coordinator.ok()) return fail(coordinator.status());
   coordinator_ = *std::move(coordinator);

@@ -35,7 +35,9 @@ struct Args {
   LsArgs ls;
   StatArgs stat;
   CatArgs cat;
+  GcArgs gc;
   RestoreArgs restore;
+  RemoveArgs remove;
   VerifyArgs verify;
   FsckArgs fsck;
   KeyExportArgs key_export;
@@ -107,6 +109,9 @@ void AddReaders(CLI::App& app, Args& args) {
   ls->add_option("COLLECTION[/PREFIX]", args.ls.path, "PREFIX is matched byte by byte");
   ls->add_flag("-l", args.ls.long_format, "Kind, size, versions, mtime, SHA-256, SHA-1, MD5, name");
   ls->add_flag("-0", args.ls.nul, "End names in NUL instead of a newline");
+  ls->add_flag(
+      "--removed", args.ls.removed,
+      "What `rm` removed instead, oldest removal first: when, version number and id, name");
 
   CLI::App* stat = app.add_subcommand("stat", "Show all that is known of one object");
   stat->add_option("COLLECTION/NAME", args.stat.path)->required();
@@ -123,6 +128,46 @@ void AddReaders(CLI::App& app, Args& args) {
                    "Directory to write into; nothing that is there is overwritten")
       ->required();
   restore->add_option("--threads", args.restore.threads)->check(CLI::Range(0, 256));
+}
+
+void AddRemove(CLI::App& app, Args& args) {
+  CLI::App* rm = app.add_subcommand("rm", "Remove objects; they can be brought back for a while");
+  rm->add_option("COLLECTION/NAME", args.remove.paths, "A collection alone goes with -r only")
+      ->required();
+  rm->add_flag("-r,--recursive", args.remove.recursive, "What lies below the name too");
+  CLI::Option* version = rm->add_option(
+      "--version", args.remove.version,
+      "Only the version with this id, as `stat` and `ls --removed` show it (default: all)");
+  CLI::Option* undo =
+      rm->add_flag("--undo", args.remove.undo, "Bring back what was removed last of each name");
+  rm->add_flag("--now", args.remove.now,
+               "For good, also what is removed already: this cannot be undone, and does not ask")
+      ->excludes(undo);
+  version->excludes("--recursive");
+  rm->footer(
+      "What is removed is not listed, read or verified any more. It can be brought back until\n"
+      "garbage is collected, some time after; its content stays on the disks as long.");
+}
+
+void AddGc(CLI::App& app, Args& args) {
+  CLI::App* gc = app.add_subcommand("gc", "Give back the space of what nothing needs any more");
+  gc->add_flag("--dry-run", args.gc.dry_run, "Say what would go, and change nothing");
+  gc->add_option("--undo-window", args.gc.undo_window,
+                 "What was removed longer ago than this is purged: it cannot be brought back")
+      ->capture_default_str();
+  gc->add_option("--grace", args.gc.grace,
+                 "How long records stay in the trash: no shorter than any backup of the catalogue "
+                 "is kept")
+      ->capture_default_str();
+  gc->add_flag("--sparse-only", args.gc.sparse_only,
+               "Rewrite only segments of which less than 60 % is live; elsewhere deleted content "
+               "stays on the disk");
+  gc->add_flag("--yes", args.gc.yes, "Also when more than a fifth of all records would go");
+  gc->add_flag("--stop", args.gc.stop, "End the run of a cluster that is under way");
+  gc->footer(
+      "Runs beside ingests. It may be interrupted at any time; the next run does what is left.\n"
+      "In a cluster the run goes on when this command is interrupted. Exit 3: something has to "
+      "wait\nfor another run, as the lines on stderr say.");
 }
 
 void AddCheckers(CLI::App& app, Args& args) {
@@ -285,6 +330,8 @@ int Dispatch(const CLI::App& app, const Args& args) {
   if (verb == "ls") return RunLs(args.globals, args.ls);
   if (verb == "stat") return RunStat(args.globals, args.stat);
   if (verb == "cat") return RunCat(args.globals, args.cat);
+  if (verb == "rm") return RunRemove(args.globals, args.remove);
+  if (verb == "gc") return RunGc(args.globals, args.gc);
   if (verb == "restore") return RunRestore(args.globals, args.restore);
   if (verb == "verify") return RunVerify(args.globals, args.verify);
   if (verb == "status") return RunStatus(args.globals);
@@ -341,6 +388,8 @@ int Main(int argc, char** argv) {
   AddInit(app, args);
   AddIngest(app, args);
   AddReaders(app, args);
+  AddRemove(app, args);
+  AddGc(app, args);
   AddCheckers(app, args);
   AddBackup(app, args);
   AddKeys(app, args);

@@ -202,7 +202,9 @@ Status RunCoordinator(const std::string& config_path) {
   options.domain = key.domain;
   options.keys = DeriveCatalogueKeys(key.catalogue_key);
   options.out_after_nanos = config.out_after_seconds * kSecond;
-  const CoordinatorEnv env{SystemClock(), SecureRng(), *loop, *transport, *catalogue, &access};
+  options.gc_dir = config.dir + "/gc";
+  const CoordinatorEnv env{SystemClock(), SecureRng(), *loop,     *transport,
+                           *catalogue,    &access,     &PosixFs()};
   ASSIGN_OR_RETURN(std::unique_ptr<Coordinator> coordinator, Coordinator::Open(options, env));
   transport->Attach(kCoordinatorAddress, *coordinator, *loop);
   SayListening("coordinator", *transport);

@@ -10,6 +10,12 @@
 #include "coordinator/reads.h"
 
 namespace holdfast {
+namespace {
+
+// Of a client. A change of the cluster waits for nothing.
+bool IsCommit(uint16_t method) { return method == rpc::kCommit || method == rpc::kRemove; }
+
+}  // namespace
 
 Status Coordinator::Impl::Open() {
   ASSIGN_OR_RETURN(std::optional<std::string> check, env_.catalogue.Get(MetaKey(kKeyCheckRow)));
@@ -26,6 +32,7 @@ Status Coordinator::Impl::Open() {
   env_.loop.Post(guard_.Wrap([this] {
     cluster_.Start();
     repair_.Start();
+    collector_.TellGeneration();
     AbortSilentSessions();
   }));
   return absl::OkStatus();
@@ -61,7 +68,7 @@ void Coordinator::Impl::Pump() {
       pending.task();
     } else if (!log_.refused().ok()) {
       pending.reply(log_.refused());
-    } else if (pending.request.method == rpc::kCommit && !log_.obstacle().ok()) {
+    } else if (IsCommit(pending.request.method) && !log_.obstacle().ok()) {
       if (absl::IsResourceExhausted(log_.obstacle())) {
         pending.reply(log_.obstacle());
       } else {
@@ -98,6 +105,8 @@ void Coordinator::Impl::Run(Pending pending) {
   switch (m.method) {
     case rpc::kCommit:
       return Commit(std::move(pending));
+    case rpc::kRemove:
+      return Remove(m, reply);
     case rpc::kOpenSession:
       return Answer(m, reply, &Impl::OpenSession);
     case rpc::kCloseSession:
@@ -126,6 +135,12 @@ void Coordinator::Impl::Run(Pending pending) {
       return SetNodeState(m, reply);
     case rpc::kSetPrincipal:
       return SetPrincipal(m, reply);
+    case rpc::kGcStart:
+      return Answer(m, reply, &Impl::GcStart);
+    case rpc::kGcStatus:
+      return Answer(m, reply, &Impl::GcStatus);
+    case rpc::kGcStop:
+      return Answer(m, reply, &Impl::GcStop);
     case rpc::kListPrincipals:
       return reply(MakeMessage(rpc::kListPrincipals, cluster_.ListPrincipals()));
     default:

@@ -8,6 +8,7 @@
 //   C3  A catalogue behind the nodes (a node holds a higher commit number) is refused: rebuild.
 //   C4  A commit of a session that is not OPEN is refused.
 //   C5  Repeating a request has one effect.
+// Garbage collection has rules of its own: collector.h and docs/gc.md.
 // Reads that arrive while a commit is under way are answered after it.
 #pragma once
 
@@ -17,6 +18,7 @@
 #include "common/cluster/access.h"
 #include "common/cluster/cluster_map.h"
 #include "common/format/catalogue_format.h"
+#include "common/io/fs.h"
 #include "common/kv/kv.h"
 #include "common/proto/holdfast.pb.h"
 #include "common/rpc/transport.h"
@@ -33,6 +35,10 @@ struct CoordinatorOptions {
   // A node of a cluster that is away for this long is taken out: its records get their copies
   // elsewhere. Longer than a restart with updates takes; each hour costs a copy of all it holds.
   int64_t out_after_nanos = 600'000'000'000;
+  // A session of which nothing was heard for this long is aborted. Clients say something every
+  // minute (rpc::kOpenSession, again).
+  int64_t session_lease_nanos = 15LL * 60 * 1'000'000'000;
+  std::string gc_dir;  // For the marks of garbage collection, while it runs.
 };
 
 struct CoordinatorEnv {
@@ -42,6 +48,7 @@ struct CoordinatorEnv {
   Transport& transport;  // To the nodes.
   Kv& catalogue;
   AccessTable* access = nullptr;  // Of a cluster: filled here, for whoever authorises.
+  Fs* fs = nullptr;               // Where options.gc_dir is; none: nothing is collected.
 };
 
 class Coordinator : public Service {

@@ -1,4 +1,4 @@
-// Sessions, manifest parts and commits.
+// Sessions, manifest parts, commits and removals.
 #include <algorithm>
 #include <utility>
 
@@ -6,6 +6,7 @@
 #include "coordinator/coordinator_impl.h"
 #include "coordinator/parts.h"
 #include "coordinator/reads.h"
+#include "coordinator/remove.h"
 #include "coordinator/secure.h"
 
 namespace holdfast {
@@ -76,6 +77,31 @@ void Coordinator::Impl::Commit(Pending pending) {
   Remember(**session, request->request(), std::move(answer.head));
 }
 
+void Coordinator::Impl::Remove(const RpcMessage& message, const ReplyFn& reply) {
+  StatusOr<proto::RemoveRequest> request = ParseHead<proto::RemoveRequest>(message);
+  if (!request.ok()) return reply(request.status());
+  StatusOr<std::optional<std::string>> before = FindRemoval(catalogue_, request->request());  // C5
+  if (!before.ok()) return reply(before.status());
+  if (*before) return reply(RpcMessage{rpc::kRemove, **std::move(before), {}});
+  StatusOr<RemovePlan> plan =
+      PlanRemove(log_.counters(), catalogue_, env_.clock.WallNanos(), *request);
+  if (!plan.ok()) return reply(plan.status());
+  RpcMessage answer = MakeMessage(rpc::kRemove, plan->reply);
+  if (plan->commit.mutations.empty()) return reply(std::move(answer));
+  StatusOr<KvMutation> remembered = RememberRemoval(catalogue_, request->request(), answer.head);
+  if (!remembered.ok()) return reply(remembered.status());
+  plan->commit.catalogue_only.push_back(*std::move(remembered));
+  if (std::exchange(unrecorded_, false)) cluster_.AppendAllRows(plan->commit.mutations);
+  Status written =
+      log_.Append(std::move(plan->commit), [this, answer, reply](const Status& status) {
+        status.ok() ? reply(answer) : reply(status);
+        Pump();
+      });
+  if (written.ok()) return;
+  unrecorded_ = cluster_.active();
+  reply(written);
+}
+
 void Coordinator::Impl::RunAgain(Pending pending) {
   queue_.push_front(std::move(pending));
   Pump();
@@ -144,8 +170,9 @@ void Coordinator::Impl::SecureChunks(Pending pending, proto::CommitRequest reque
 
 void Coordinator::Impl::AbortSilentSessions() {
   // What cannot be written now is tried again.
-  (void)sessions_.AbortSilent();
-  env_.loop.PostAfter(kLeaseCheckNanos, guard_.Wrap([this] { AbortSilentSessions(); }));
+  (void)sessions_.AbortSilent(options_.session_lease_nanos);
+  env_.loop.PostAfter(std::min(kLeaseCheckNanos, options_.session_lease_nanos / 4),
+                      guard_.Wrap([this] { AbortSilentSessions(); }));
 }
 
 StatusOr<proto::OpenSessionReply> Coordinator::Impl::OpenSession(
@@ -157,6 +184,7 @@ StatusOr<proto::OpenSessionReply> Coordinator::Impl::OpenSession(
                                                   log_.head().epoch));
   proto::OpenSessionReply reply;
   reply.set_epoch(epoch);
+  reply.set_generation(log_.head().generation);
   reply.set_map(EncodeClusterMap(options_.map));
   return reply;
 }

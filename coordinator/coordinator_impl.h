@@ -1,6 +1,6 @@
 // The coordinator's service, split by request: coordinator.cc (start, the queue, small requests),
-// coordinator_commit.cc (sessions, parts, commits), coordinator_cluster.cc (nodes, principals,
-// status). Runs on the Loop.
+// coordinator_commit.cc (sessions, parts, commits, removals), coordinator_cluster.cc (nodes,
+// principals, status). Runs on the Loop.
 #pragma once
 
 #include <deque>
@@ -8,6 +8,7 @@
 
 #include "coordinator/catalogue.h"
 #include "coordinator/cluster_state.h"
+#include "coordinator/collector.h"
 #include "coordinator/commit_log.h"
 #include "coordinator/commit_plan.h"
 #include "coordinator/coordinator.h"
@@ -40,7 +41,11 @@ class Coordinator::Impl {
         cluster_(options_.map, env_, catalogue_, nodes_, guard_),
         sessions_(catalogue_, env.clock),
         log_(options_, env_, catalogue_, nodes_, guard_, [this] { ObstacleChanged(); }),
-        repair_(options_.map, env_, nodes_, guard_, options_.out_after_nanos, RepairHooks()) {}
+        repair_(options_.map, env_, nodes_, guard_, options_.out_after_nanos, RepairHooks()),
+        collector_(options_, env_, catalogue_, sessions_, log_, nodes_, guard_,
+                   [this](int64_t removed_before, auto done) {
+                     PurgeLater(removed_before, std::move(done));
+                   }) {}
   ~Impl() { guard_.Close(); }
 
   Status Open();
@@ -66,6 +71,7 @@ class Coordinator::Impl {
   void SecureChunks(Pending pending, proto::CommitRequest request, uint64_t version,
                     std::vector<RecordId> ids);
   void RunAgain(Pending pending);
+  void Remove(const RpcMessage& request, const ReplyFn& reply);
   void AbortSilentSessions();
   void PutPart(const RpcMessage& request, const ReplyFn& reply);
   void GetPart(const RpcMessage& request, const ReplyFn& reply);
@@ -85,6 +91,11 @@ class Coordinator::Impl {
   void ChangeCluster(ClusterState::Change change, RpcMessage answer, const ReplyFn& reply);
   StatusOr<proto::OpenSessionReply> OpenSession(const proto::OpenSessionRequest& request);
   StatusOr<proto::CloseSessionReply> CloseSession(const proto::CloseSessionRequest& request);
+  // A commit of what was removed before then, once nothing is under way.
+  void PurgeLater(int64_t removed_before, std::function<void(const StatusOr<uint64_t>&)> done);
+  StatusOr<proto::GcStartReply> GcStart(const proto::GcStartRequest& request);
+  StatusOr<proto::GcStatusReply> GcStatus(const proto::GcStatusRequest& request);
+  StatusOr<proto::GcStopReply> GcStop(const proto::GcStopRequest& request);
   void VaultStatus(const ReplyFn& reply);
   proto::VaultStatusReply StatusNow();
   void AddClusterStatus(proto::VaultStatusReply& reply);
@@ -114,6 +125,7 @@ class Coordinator::Impl {
   Sessions sessions_;
   CommitLog log_;
   Repair repair_;
+  Collector collector_;
   bool changing_ = false;        // A change that repair asked for waits or is under way.
   std::deque<Pending> queue_;    // Behind the commit under way.
   std::deque<Pending> waiting_;  // Commits that cannot be made just now.

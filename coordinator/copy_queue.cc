@@ -34,6 +34,7 @@ void CopyQueue::Send(Copy copy) {
   proto::NodePullRequest request;
   request.set_source(copy.from);
   request.set_ids(std::move(copy.ids));
+  request.set_touches(std::move(copy.touches));
   nodes_.Call(
       {copy.to, MakeMessage(rpc::kNodePull, request)}, kCopyTimeoutNanos,
       [this, to = copy.to, from = copy.from, done = std::move(copy.done)](const NodeReply& reply) {

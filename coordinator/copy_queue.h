@@ -17,7 +17,8 @@ class CopyQueue {
 
   struct Copy {
     uint32_t to = 0, from = 0;
-    std::string ids;  // 32 bytes each.
+    std::string ids;      // 32 bytes each.
+    std::string touches;  // u64 each: the highest that any node has.
     std::function<void(const StatusOr<proto::NodePullReply>&)> done;
   };
   // On the Loop, as `done`, which runs once, later.

@@ -42,11 +42,15 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
   struct Record {
     Checksum checksum;
     uint32_t length = 0;
+    uint64_t touch = 0;                       // The highest …
+    uint8_t best = 0;                         // … and who has it, of members_.
+    bool uneven = false;                      // Others have less.
     absl::InlinedVector<uint8_t, 6> holders;  // Places in members_.
     bool disputed = false;
   };
   struct Request {
     std::string ids;
+    Buffer touches;
     uint64_t bytes = 0;
   };
 
@@ -56,14 +60,14 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
     const size_t count = head.ok() ? head->ids().size() / RecordId::kSize : 0;
     if (head.ok() && (head->ids().size() % RecordId::kSize != 0 ||
                       head->checksums().size() != count * Checksum::kSize ||
-                      head->lengths().size() != count * 4)) {
+                      head->lengths().size() != count * 4 || head->touches().size() != count * 8)) {
       head = absl::UnavailableError("malformed list of a group");
     }
     if (!head.ok()) {
       result_.status = FromNode(members_[listed_], head.status());
       return done_(result_);
     }
-    Reader lengths(AsBytes(head.ok() ? head->lengths() : std::string_view()));
+    Reader lengths(AsBytes(head->lengths())), touches(AsBytes(head->touches()));
     for (size_t i = 0; i < count; ++i) {
       const auto part = [i](const std::string& all, size_t size) {
         return AsBytes(all).subspan(i * size, size);
@@ -73,6 +77,12 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
       record.disputed |= !record.holders.empty() && record.checksum != checksum;
       record.checksum = checksum;
       record.length = lengths.U32();
+      const uint64_t touch = touches.U64();
+      record.uneven |= !record.holders.empty() && touch != record.touch;
+      if (record.holders.empty() || touch > record.touch) {
+        record.touch = touch;
+        record.best = static_cast<uint8_t>(listed_);
+      }
       record.holders.push_back(static_cast<uint8_t>(listed_));
     }
     next_ = head->next();
@@ -87,11 +97,14 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
       result_.disputed += record.disputed;
       // Which of several is the right one, a reader with keys says.
       if (record.disputed || record.holders.size() == members_.size()) continue;
-      const uint8_t from = record.holders[id.value[31] % record.holders.size()];
+      uint8_t from = record.holders[id.value[31] % record.holders.size()];
+      // A copy carries the touch that its source has.
+      if (record.uneven) from = record.best;
       for (size_t to = 0; to < members_.size(); ++to) {
         if (std::count(record.holders.begin(), record.holders.end(), to) != 0) continue;
         Request& request = ways[{members_[to], members_[from]}];
         request.ids.append(AsView(id.bytes()));
+        Writer(request.touches).U64(record.touch);
         request.bytes += record.length;
         const bool full = request.ids.size() >= kCopiedAtOnce * RecordId::kSize;
         if (full || request.bytes >= kCopiedBytes) Send(members_[to], members_[from], request);
@@ -106,7 +119,8 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
 
   void Send(uint32_t to, uint32_t from, Request& request) {
     ++outstanding_;
-    copies_.Add({to, from, std::exchange(request, {}).ids,
+    const Request sent = std::exchange(request, {});
+    copies_.Add({to, from, sent.ids, ToString(sent.touches),
                  [self = shared_from_this()](const StatusOr<proto::NodePullReply>& reply) {
                    self->TakeCopy(reply);
                  }});
@@ -121,6 +135,8 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
     for (const proto::RecordAnswer& answer : reply->answers()) {
       if (answer.status() == proto::PRESENT) {
         ++result_.copied_records;
+      } else if (answer.status() == proto::TRASHED) {
+        ++result_.trashed;
       } else {
         result_.status = absl::UnavailableError(
             absl::StrCat("a record could not be copied: it is ", Describe(answer.status())));

@@ -16,6 +16,7 @@ struct GroupRepairResult {
   Status status;
   uint64_t copied_records = 0, copied_bytes = 0;
   uint64_t disputed = 0;  // Records that are not the same everywhere.
+  uint64_t trashed = 0;   // Copies that were not made: it is garbage that one node still has.
 };
 
 // On the Loop. `members` in the order in which they are listed: what one of the first has taken by

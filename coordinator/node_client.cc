@@ -21,6 +21,8 @@ std::string Describe(proto::RecordStatus status) {
       return "corrupt: its bytes fail their checksum";
     case proto::UNREADABLE:
       return "unreadable: the disk gives an I/O error";
+    case proto::TRASHED:
+      return "in the trash";
     case proto::REFUSED:
       return "refused by the node";
     default:
@@ -135,6 +137,7 @@ NodeReplies NodeClient::GatherAndWait(std::vector<NodeCall> calls, int64_t timeo
 std::vector<NodeCall> NodeClient::PutCalls(const RecordPut& put) const {
   proto::NodePutRequest head;
   head.set_session_epoch(put.epoch);
+  head.set_generation(generation_);
   head.set_domain(ToString(domain_.bytes()));
   head.set_writer(ToString(put.writer.bytes()));
   proto::PutEntry& entry = *head.add_entries();

@@ -43,6 +43,9 @@ class NodeClient {
              const DomainId& domain)
       : transport_(transport), loop_(loop), guard_(guard), map_(map), domain_(domain) {}
   const ClusterMap& map() const { return map_; }
+  // Of the catalogue; what is pinned and put from here on says it.
+  void SetGeneration(uint64_t generation) { generation_ = generation; }
+  uint64_t generation() const { return generation_; }
 
   void Call(NodeCall call, int64_t timeout_nanos, std::function<void(NodeReply)> done);
   // All at once; `done` when every one has its reply. kUnavailable counts as one only when it came
@@ -76,6 +79,7 @@ class NodeClient {
   const Guard& guard_;
   const ClusterMap& map_;
   DomainId domain_;
+  uint64_t generation_ = 0;
 };
 
 // The answer of a one-record request as an ack or the reason why it is none; `node` leads.

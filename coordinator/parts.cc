@@ -51,6 +51,7 @@ class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
     if (next_ == parts_.size()) return done_(absl::OkStatus());
     proto::NodePinRequest pin;
     pin.set_session_epoch(epoch_);
+    pin.set_generation(nodes_.generation());
     pin.set_ids(ToString(parts_[next_].id.bytes()));
     proto::NodeGetRequest get;
     get.set_ids(pin.ids());

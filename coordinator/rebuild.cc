@@ -9,6 +9,7 @@
 #include "coordinator/backup.h"
 #include "coordinator/catalogue.h"
 #include "coordinator/census.h"
+#include "coordinator/collector.h"
 #include "coordinator/commit_pages.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/guard.h"
@@ -18,6 +19,13 @@ namespace holdfast {
 namespace {
 
 constexpr int64_t kStatusTimeoutNanos = 10'000'000'000;
+
+// Whether it brings a version, and does not only remove one or bring one back.
+bool IsBrought(const KvMutation& mutation, uint64_t commit_number) {
+  if (!mutation.value) return false;
+  const StatusOr<ObjectRow> row = DecodeObjectRow(*mutation.value);
+  return row.ok() && row->commit_number == commit_number;
+}
 
 class Rebuild {
  public:
@@ -68,6 +76,7 @@ class Rebuild {
   Status Replay(const ChosenCommit& commit);
   Status CountRows();
   Status WriteHead();
+  void Fence(uint64_t generation, uint64_t run);
 
   const CoordinatorOptions& options_;
   const bool accept_loss_;
@@ -165,7 +174,7 @@ Status Rebuild::Replay(const ChosenCommit& commit) {
       case RowKind::kMeta:
         continue;  // Counted anew at the end.
       case RowKind::kObject:
-        if (mutation.value) ++report_.objects;
+        report_.objects += IsBrought(mutation, record.number);
         break;
       default:
         break;
@@ -203,6 +212,12 @@ Status Rebuild::CountRows() {
         return false;
       }
       highest_collection = std::max(highest_collection, parsed->collection);
+      StatusOr<ObjectRow> row = DecodeObjectRow(value);
+      if (!row.ok()) {
+        error = row.status();
+        return false;
+      }
+      if (row->removed_nanos != 0) return true;
       std::string name = ObjectNameBegin(parsed->collection, parsed->name);
       ++counters_.versions;
       if (name != last_name) ++counters_.objects;
@@ -219,8 +234,14 @@ Status Rebuild::CountRows() {
 // not given away again.
 Status Rebuild::WriteHead() {
   Head head;
+  uint64_t highest_run = 0;
   head.generation = highest_generation_ + 1;
   head.number = std::max(highest_listed_, last_good_);
+  for (const auto& node : census_.nodes) {
+    if (!node.ok()) continue;
+    highest_epoch_ = std::max({highest_epoch_, node->max_touch(), node->gc_horizon()});
+    highest_run = std::max<uint64_t>(highest_run, node->gc_run());
+  }
   head.epoch = highest_epoch_ + 1;
   if (head.number == last_good_) {
     head.record_generation = last_generation_;
@@ -228,11 +249,24 @@ Status Rebuild::WriteHead() {
   }
   // Numbers at the end that only a damaged record, or a node's word, tells of.
   for (uint64_t n = last_good_ + 1; n <= head.number; ++n) report_.missing_commits.push_back(n);
-  return catalogue_.kv().Write(
-      {{MetaKey(kCountersRow), EncodeCounters(counters_)},
-       {MetaKey(kKeyCheckRow), CatalogueKeyCheck(options_.keys, options_.vault)},
-       {MetaKey(kHeadRow), EncodeHead(head)}},
-      /*sync=*/true);
+  KvBatch rows = GcRowsAfterRebuild(highest_run);
+  rows.push_back({MetaKey(kCountersRow), EncodeCounters(counters_)});
+  rows.push_back({MetaKey(kKeyCheckRow), CatalogueKeyCheck(options_.keys, options_.vault)});
+  rows.push_back({MetaKey(kHeadRow), EncodeHead(head)});
+  RETURN_IF_ERROR(catalogue_.kv().Write(rows, /*sync=*/true));
+  Fence(head.generation, highest_run);
+  return absl::OkStatus();
+}
+
+// From here on nodes refuse what garbage collection by an older coordinator asks of them. Those
+// that are away are told before anything is collected.
+void Rebuild::Fence(uint64_t generation, uint64_t run) {
+  proto::NodeGcBeginRequest request;
+  request.mutable_run()->set_generation(generation);
+  request.mutable_run()->set_run(run);
+  std::vector<NodeCall> calls;
+  for (uint32_t node : asked_) calls.push_back({node, MakeMessage(rpc::kNodeGcBegin, request)});
+  (void)nodes_.GatherAndWait(std::move(calls), kStatusTimeoutNanos);
 }
 
 }  // namespace

@@ -297,7 +297,9 @@ void Repair::Finished(const Job& job, const GroupRepairResult& result) {
   } else if (job.changed_nanos == group.changed_nanos) {
     group.disputed = result.disputed;
     // Not those of now: what came since was not compared.
-    if (job.all && result.disputed > 0 && result.copied_records == 0) group.settled = job.digests;
+    // Garbage that one of them still has is not copied: the next collection takes it.
+    const bool differs = result.disputed + result.trashed > 0;
+    if (job.all && differs && result.copied_records == 0) group.settled = job.digests;
     // Where the members do not agree, a reader has to say who is right before any of them goes.
     group.complete |= job.all && Migrating(map_, job.pg) && result.disputed == 0;
   }

@@ -4,6 +4,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/coding.h"
 
 namespace holdfast {
 namespace {
@@ -35,6 +36,7 @@ class Securer : public std::enable_shared_from_this<Securer> {
     for (const auto& [node, places] : asked_) {
       proto::NodePinRequest request;
       request.set_session_epoch(epoch_);
+      request.set_generation(nodes_.generation());
       for (size_t i : places) request.mutable_ids()->append(AsView(ids_[i].bytes()));
       calls.push_back({node, MakeMessage(rpc::kNodePin, request)});
     }
@@ -115,6 +117,9 @@ class Securer : public std::enable_shared_from_this<Securer> {
       proto::NodePullRequest request;
       request.set_source(way.second);
       request.set_ids(ids);
+      Buffer touches;
+      for (size_t i = 0; i < ids.size(); i += RecordId::kSize) Writer(touches).U64(epoch_);
+      request.set_touches(ToString(touches));
       calls.push_back({way.first, MakeMessage(rpc::kNodePull, request)});
     }
     nodes_.Gather(std::move(calls), timeout_nanos_,

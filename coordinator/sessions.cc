@@ -82,10 +82,16 @@ StatusOr<Session*> Sessions::Get(const SessionId& id) {
   return it->second.get();
 }
 
-Status Sessions::AbortSilent() {
+uint64_t Sessions::LowestEpoch(uint64_t otherwise) const {
+  uint64_t lowest = otherwise;
+  for (const auto& [id, session] : open_) lowest = std::min(lowest, session->row.epoch);
+  return lowest;
+}
+
+Status Sessions::AbortSilent(int64_t lease_nanos) {
   std::vector<SessionId> silent;
   for (const auto& [id, session] : open_) {
-    if (clock_.MonotonicNanos() - session->seen_nanos > kSessionLeaseNanos) silent.push_back(id);
+    if (clock_.MonotonicNanos() - session->seen_nanos > lease_nanos) silent.push_back(id);
   }
   for (const SessionId& id : silent) RETURN_IF_ERROR(Close(id, /*abort=*/true));
   return absl::OkStatus();

@@ -3,7 +3,7 @@
 // The row in the catalogue says whether a session is open (C4), and how its last commit was
 // answered. Whatever else is here lives in memory only and can be found out again: after a restart
 // of a cluster's coordinator its clients go on where they were. A session of which nothing was
-// heard for kSessionLeaseNanos is aborted. An embedded vault has no client that outlives it: there,
+// heard for its lease is aborted. An embedded vault has no client that outlives it: there,
 // a session that was left open is aborted at the next start.
 #pragma once
 
@@ -17,9 +17,6 @@
 #include "coordinator/catalogue.h"
 
 namespace holdfast {
-
-// Clients say something every minute (rpc::kOpenSession, again).
-inline constexpr int64_t kSessionLeaseNanos = 15LL * 60 * 1'000'000'000;
 
 struct Session {
   SessionRow row;  // As in the catalogue.
@@ -46,8 +43,10 @@ class Sessions {
   // C4. kAborted unless it is OPEN. The pointer is valid until the session closes.
   StatusOr<Session*> Get(const SessionId& id);
   // Aborts those that nothing was heard of.
-  Status AbortSilent();
+  Status AbortSilent(int64_t lease_nanos);
   size_t open_count() const { return open_.size(); }
+  // The lowest epoch of those that are open; `otherwise` when none is.
+  uint64_t LowestEpoch(uint64_t otherwise) const;
 
  private:
   Status NotOpen(const SessionId& id);

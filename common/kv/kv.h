@@ -30,6 +30,14 @@ struct KvMutation {
 };
 using KvBatch = std::vector<KvMutation>;
 
+// The rows as they were at one moment, whatever is written since. The Kv outlives it.
+class KvSnapshot {
+ public:
+  virtual ~KvSnapshot() = default;
+  virtual Status Scan(std::string_view start, std::string_view end,
+                      const std::function<bool(std::string_view, std::string_view)>& visit) = 0;
+};
+
 class Kv {
  public:
   virtual ~Kv() = default;
@@ -45,6 +53,7 @@ class Kv {
   // the last key) until it returns false. Sees a snapshot.
   virtual Status Scan(std::string_view start, std::string_view end,
                       const std::function<bool(std::string_view, std::string_view)>& visit) = 0;
+  virtual std::unique_ptr<KvSnapshot> TakeSnapshot() = 0;
   // Reads every stored byte against its checksum.
   virtual Status VerifyAll() = 0;
 };

@@ -135,17 +135,12 @@ class MemKv : public Kv {
 
   Status Scan(std::string_view start, std::string_view end,
               const std::function<bool(std::string_view, std::string_view)>& visit) override {
-    std::shared_ptr<const MemKvDisk::Impl::Map> snapshot;
-    {
-      std::lock_guard lock(disk_.mutex);
-      RETURN_IF_ERROR(Alive());
-      snapshot = disk_.map;
-    }
-    for (auto it = snapshot->lower_bound(start); it != snapshot->end(); ++it) {
-      if (!end.empty() && it->first >= end) break;
-      if (!visit(it->first, it->second)) break;
-    }
-    return absl::OkStatus();
+    return TakeSnapshot()->Scan(start, end, visit);
+  }
+
+  std::unique_ptr<KvSnapshot> TakeSnapshot() override {
+    std::lock_guard lock(disk_.mutex);
+    return std::make_unique<Snapshot>(disk_.map, Alive());
   }
 
   Status VerifyAll() override {
@@ -154,6 +149,25 @@ class MemKv : public Kv {
   }
 
  private:
+  class Snapshot : public KvSnapshot {
+   public:
+    Snapshot(std::shared_ptr<const MemKvDisk::Impl::Map> rows, Status alive)
+        : rows_(std::move(rows)), alive_(std::move(alive)) {}
+    Status Scan(std::string_view start, std::string_view end,
+                const std::function<bool(std::string_view, std::string_view)>& visit) override {
+      RETURN_IF_ERROR(alive_);
+      for (auto it = rows_->lower_bound(start); it != rows_->end(); ++it) {
+        if (!end.empty() && it->first >= end) break;
+        if (!visit(it->first, it->second)) break;
+      }
+      return absl::OkStatus();
+    }
+
+   private:
+    const std::shared_ptr<const MemKvDisk::Impl::Map> rows_;
+    const Status alive_;
+  };
+
   Status Alive() const {
     if (life_ == disk_.crashes) return absl::OkStatus();
     return absl::UnavailableError("the database is gone since a crash");

@@ -241,6 +241,8 @@ class RocksKv : public Kv {
     return ScanWith(ReadOptions(), start, end, visit);
   }
 
+  std::unique_ptr<KvSnapshot> TakeSnapshot() override { return std::make_unique<Snapshot>(*this); }
+
   Status VerifyAll() override {
     RETURN_IF_ERROR(CheckLogsAtRest());
     rocksdb::ReadOptions read = ReadOptions();
@@ -251,6 +253,23 @@ class RocksKv : public Kv {
   }
 
  private:
+  class Snapshot : public KvSnapshot {
+   public:
+    explicit Snapshot(RocksKv& kv) : kv_(kv), snapshot_(kv.db_->GetSnapshot()) {}
+    ~Snapshot() override { kv_.db_->ReleaseSnapshot(snapshot_); }
+    Status Scan(std::string_view start, std::string_view end,
+                const std::function<bool(std::string_view, std::string_view)>& visit) override {
+      rocksdb::ReadOptions read = ReadOptions();
+      read.snapshot = snapshot_;
+      read.fill_cache = false;  // It is read once, from end to end.
+      return kv_.ScanWith(read, start, end, visit);
+    }
+
+   private:
+    RocksKv& kv_;
+    const rocksdb::Snapshot* snapshot_;
+  };
+
   static rocksdb::ReadOptions ReadOptions() {
     rocksdb::ReadOptions read;
     read.verify_checksums = true;

@@ -38,6 +38,7 @@ class HookedKv : public Kv {
               const std::function<bool(std::string_view, std::string_view)>& visit) override {
     return kv_->Scan(start, end, visit);
   }
+  std::unique_ptr<KvSnapshot> TakeSnapshot() override { return kv_->TakeSnapshot(); }
   Status VerifyAll() override { return verify_error.ok() ? kv_->VerifyAll() : verify_error; }
 
  private:

@@ -132,7 +132,7 @@ class Cluster(harness.Vault):
                 self.test.fail(f"not well within {seconds} s\n{result}")
             time.sleep(0.2)
 
-    def stop(self):
+    def stop(self, sig=signal.SIGKILL):
         for daemon in [*self.daemons, self.coordinator]:
             if daemon.runs:
-                daemon.kill()
+                daemon.kill(sig)

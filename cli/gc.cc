@@ -1,0 +1,210 @@
+// gc: begins a run of garbage collection, shows how it gets on, and says what it did.
+#include <chrono>
+#include <cstdio>
+
+#include "cli/ask.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "common/base/clock.h"
+#include "common/base/text.h"
+#include "common/rpc/methods.h"
+
+namespace holdfast::cli {
+namespace {
+
+using Report = proto::GcStatusReply;
+
+// "7d", "12h", "30m", "45s", "0".
+StatusOr<int64_t> ParseDuration(const std::string& text, const char* option) {
+  size_t digits = 0;
+  while (digits < text.size() && digits < 6 && text[digits] >= '0' && text[digits] <= '9') ++digits;
+  const std::string unit = text.substr(digits);
+  const int64_t number = digits == 0 ? -1 : std::stol(text.substr(0, digits));
+  if (number == 0 && unit.empty()) return int64_t{0};
+  const int64_t seconds = unit == "d"   ? 86400
+                          : unit == "h" ? 3600
+                          : unit == "m" ? 60
+                          : unit == "s" ? 1
+                                        : 0;
+  constexpr int64_t kLongest = 100LL * 366 * 86400;
+  if (number < 0 || seconds == 0 || number > kLongest / seconds) {
+    return absl::InvalidArgumentError(std::string(option) + " " + Printable(text) +
+                                      ": give a time like 7d, 12h, 30m, 45s or 0");
+  }
+  return number * seconds * kSecond;
+}
+
+StatusOr<proto::GcStartRequest> MakeRequest(const GcArgs& args) {
+  proto::GcStartRequest request;
+  request.set_dry_run(args.dry_run);
+  request.set_consent(args.yes);
+  request.set_sparse_only(args.sparse_only);
+  ASSIGN_OR_RETURN(const int64_t undo, ParseDuration(args.undo_window, "--undo-window"));
+  ASSIGN_OR_RETURN(const int64_t grace, ParseDuration(args.grace, "--grace"));
+  request.set_undo_window_nanos(undo);
+  request.set_grace_nanos(grace);
+  return request;
+}
+
+const char* PhaseName(const Report& report) {
+  switch (report.phase()) {
+    case Report::BEGIN:
+      return "asking the nodes";
+    case Report::PURGE:
+      return "purging what was removed";
+    case Report::MARK:
+      return "marking what is needed";
+    case Report::SURVEY:
+      return "looking at what is there";
+    case Report::SWEEP:
+      return "sweeping";
+    case Report::COMPACT:
+      return "compacting";
+    default:
+      return "done";
+  }
+}
+
+std::string Progress(const Report& report) {
+  std::string line = PhaseName(report);
+  if (report.total() == 0 || report.done() > report.total()) return line;
+  line += " · " + std::to_string(100 * report.done() / report.total()) + " %";
+  if (report.done() == 0) return line;
+  const double seconds = static_cast<double>(report.phase_nanos()) / kSecond;
+  const double left = seconds / static_cast<double>(report.done()) *
+                      static_cast<double>(report.total() - report.done());
+  char text[32];
+  std::snprintf(text, sizeof(text), " · %.0f s left", left);
+  return line + text;
+}
+
+Json ReportJson(const Report& report) {
+  Json json = {{"type", "gc"},
+               {"run", report.run()},
+               {"dry_run", report.dry_run()},
+               {"purged_versions", report.purged_versions()},
+               {"versions", report.versions()},
+               {"marked_records", report.marked_records()},
+               {"listed_records", report.listed_records()},
+               {"listed_bytes", report.listed_bytes()},
+               {"trashed_records", report.trashed_records()},
+               {"trashed_bytes", report.trashed_bytes()},
+               {"surplus_records", report.surplus_records()},
+               {"held_records", report.held_records()},
+               {"kept_records", report.kept_records()},
+               {"in_trash_records", report.in_trash_records()},
+               {"in_trash_bytes", report.in_trash_bytes()},
+               {"freed_records", report.freed_records()},
+               {"freed_segments", report.freed_segments()},
+               {"freed_bytes", report.freed_bytes()},
+               {"copied_bytes", report.copied_bytes()},
+               {"mark_memory_bytes", report.peak_mark_bytes()},
+               {"notes", Json::array()}};
+  for (const std::string& note : report.notes()) json["notes"].push_back(note);
+  return json;
+}
+
+void Row(const char* what, const std::string& value) {
+  std::printf("  %-28s %s\n", what, value.c_str());
+}
+
+std::string RecordsAndBytes(uint64_t records, uint64_t bytes) {
+  return Counted(records, "record", "records") + ", " + FormatBytes(bytes);
+}
+
+void PrintReport(const Report& report) {
+  const bool dry = report.dry_run();
+  std::printf("%s\n", dry ? "garbage collection: what a run would do now"
+                          : ("garbage collection, run " + std::to_string(report.run())).c_str());
+  Row(dry ? "would be purged" : "purged, of what was removed",
+      Counted(report.purged_versions(), "version", "versions"));
+  Row("needed", Counted(report.marked_records(), "record", "records") + " of " +
+                    Counted(report.versions(), "version", "versions"));
+  Row("on the nodes, all copies", RecordsAndBytes(report.listed_records(), report.listed_bytes()));
+  Row("in the trash before", RecordsAndBytes(report.in_trash_records(), report.in_trash_bytes()));
+  Row(dry ? "would go into the trash" : "went into the trash",
+      RecordsAndBytes(report.trashed_records(), report.trashed_bytes()));
+  if (report.surplus_records() > 0) {
+    Row("  needed elsewhere only", Counted(report.surplus_records(), "copy", "copies"));
+  }
+  if (report.held_records() > 0) {
+    Row("stays for running ingests", Counted(report.held_records(), "record", "records"));
+  }
+  if (report.kept_records() > 0) {
+    Row("taken out of the trash", Counted(report.kept_records(), "record", "records"));
+  }
+  if (!dry) {
+    Row("let go of for good", Counted(report.freed_records(), "record", "records"));
+    Row("segments given back", Counted(report.freed_segments(), "segment", "segments") + ", " +
+                                   FormatBytes(report.freed_bytes()) + " (" +
+                                   FormatBytes(report.copied_bytes()) + " of it copied)");
+  }
+  for (const std::string& note : report.notes()) {
+    std::fprintf(stderr, "holdfast: %s\n", Printable(note).c_str());
+  }
+}
+
+// Asks until the run has ended.
+StatusOr<Report> Follow(Transport& transport, bool show) {
+  absl::Mutex mutex;
+  std::string line = "garbage collection";
+  const ProgressLine progress(show, [&] {
+    absl::MutexLock lock(&mutex);
+    return line;
+  });
+  for (int64_t pause = 5;; pause = std::min<int64_t>(2 * pause, 500)) {
+    ASSIGN_OR_RETURN(const Report report, Ask<Report>(transport, kCoordinatorAddress,
+                                                      rpc::kGcStatus, proto::GcStatusRequest()));
+    if (report.phase() == Report::DONE || report.phase() == Report::FAILED) return report;
+    if (report.phase() == Report::PHASE_UNSPECIFIED) {
+      return absl::UnavailableError("the coordinator started anew meanwhile: run gc again");
+    }
+    {
+      absl::MutexLock lock(&mutex);
+      line = Progress(report);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(pause));
+  }
+}
+
+}  // namespace
+
+int RunGc(const Globals& globals, const GcArgs& args) {
+  StatusOr<proto::GcStartRequest> request = MakeRequest(args);
+  if (!request.ok()) return Fail(request.status());
+  int exit_code = 0;
+  auto vault = OpenVault(globals, &exit_code);
+  if (!vault) return exit_code;
+  if (!IsEndpoint(globals.vault) && !vault->vault().key().can_read()) {
+    return Fail("this key can ingest and list, but not collect; use the vault's full key file",
+                kExitAccess);
+  }
+  Transport& transport = vault->vault().transport();
+  if (args.stop) {
+    auto stopped = Ask<proto::GcStopReply>(transport, kCoordinatorAddress, rpc::kGcStop,
+                                           proto::GcStopRequest());
+    return stopped.ok() ? kExitOk : Fail(stopped.status());
+  }
+  auto started = Ask<proto::GcStartReply>(transport, kCoordinatorAddress, rpc::kGcStart, *request);
+  if (!started.ok()) return Fail(started.status());
+  if (started->already_running()) {
+    std::fprintf(stderr, "holdfast: a run is under way already; this is how it gets on\n");
+  }
+  const StatusOr<Report> report = Follow(transport, !globals.quiet && !globals.json);
+  if (!report.ok()) return Fail(report.status());
+  if (report->phase() == Report::FAILED) {
+    for (const std::string& note : report->notes()) {
+      std::fprintf(stderr, "holdfast: %s\n", Printable(note).c_str());
+    }
+    const bool damage = report->code() == static_cast<int>(absl::StatusCode::kDataLoss);
+    return Fail(report->error(), damage ? kExitIntegrity : kExitFailed);
+  }
+  if (globals.json) {
+    PrintJson(ReportJson(*report));
+  } else {
+    PrintReport(*report);
+  }
+  return report->notes().empty() ? kExitOk : kExitSomeSourcesFailed;
+}
+
+}  // namespace holdfast::cli

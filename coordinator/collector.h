@@ -1,0 +1,138 @@
+// Garbage collection: one run at a time, step by step beside everything else. docs/gc.md has the
+// protocol, and why nothing that is needed can go.
+//
+//   census → purge → start (E, H, run) → begin at the nodes → mark → survey → sweep → compact
+//
+// What a run has done stays done when it is interrupted; what it still had to do, the next one does
+// from the start. Everything it keeps is in memory and in `gc_dir`, but for E, the number of the
+// run and the time of its snapshot, which are rows of the catalogue. Runs on the Loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "coordinator/commit_log.h"
+#include "coordinator/mark_set.h"
+#include "coordinator/sessions.h"
+
+namespace holdfast {
+
+// MetaKey() names. The first counts runs; the others, with the number of a run behind it, say when
+// that took its snapshot. Then: the catalogue was rebuilt, and not every node was asked yet what it
+// knows of epochs; and the highest run before that.
+inline constexpr char kGcRunRow[] = "gc run";
+inline constexpr char kGcSnapshotRow[] = "gc snapshot ";
+inline constexpr char kGcRestoredRow[] = "gc restored";
+inline constexpr char kGcFloorRow[] = "gc floor";
+// The rows that a rebuild leaves: `run` is the highest that any node knows.
+KvBatch GcRowsAfterRebuild(uint64_t run);
+
+class Collector {
+ public:
+  // Purges some of the versions removed before then; `done` gets how many, 0 at the end.
+  using Purge = std::function<void(int64_t removed_before,
+                                   std::function<void(const StatusOr<uint64_t>&)> done)>;
+  Collector(const CoordinatorOptions& options, const CoordinatorEnv& env, Catalogue& catalogue,
+            Sessions& sessions, CommitLog& log, NodeClient& nodes, const Guard& guard, Purge purge)
+      : options_(options),
+        env_(env),
+        catalogue_(catalogue),
+        sessions_(sessions),
+        log_(log),
+        nodes_(nodes),
+        guard_(guard),
+        purge_(std::move(purge)) {}
+
+  // kFailedPrecondition when this coordinator has no place for marks, or cannot collect now.
+  StatusOr<proto::GcStartReply> Start(const proto::GcStartRequest& request);
+  proto::GcStatusReply Report() const;
+  // After a rebuild: tells every node of a cluster the catalogue's generation, until all know.
+  void TellGeneration();
+  void Stop() { stop_ = true; }
+
+ private:
+  // What a page of a node's list leads to.
+  struct Verdict {
+    uint32_t node = 0;
+    std::string trash, keep;       // 32 bytes each.
+    std::vector<RecordId> strays;  // Needed; but not there, if its group's nodes have it.
+    std::vector<uint64_t> stray_touches;
+    uint64_t stray_bytes = 0;
+    std::string next;  // Where the list goes on.
+  };
+
+  void Enter(proto::GcStatusReply::Phase phase, uint64_t total);
+  void Fail(const Status& status);
+  void Note(std::string note);
+  // A node that cannot be asked is left alone for the rest of the run.
+  void LoseNode(uint32_t node, const Status& why);
+  // Whether to go on; ends the run if somebody asked for that.
+  bool GoOn();
+  void Later(std::function<void(Collector&)> then);
+  void SetRun(proto::GcRun& run) const;
+  std::vector<uint32_t> Nodes() const;
+
+  StatusOr<uint64_t> ReadNumber(const char* row);
+  void Census();
+  void TakeCensus(const std::vector<uint32_t>& asked, const NodeReplies& replies);
+  void PurgeSome();
+  void StartRun();
+  void Begin();
+  void TakeBegin(const std::vector<uint32_t>& asked, const NodeReplies& replies);
+  void Mark();
+  void MarkSome();
+  Status MarkObject(std::string_view key, std::string_view value);
+  void FetchParts();
+  void NextBuckets();
+  void ListNode(uint32_t node, std::string from);
+  void TakeList(uint32_t node, const NodeReply& reply);
+  Status Judge(const proto::NodeListRecordsReply& page, Verdict& verdict);
+  void CheckStrays(std::shared_ptr<Verdict> verdict);
+  void JudgeStrays(const std::shared_ptr<Verdict>& verdict,
+                   const std::vector<std::vector<size_t>>& asked, std::vector<uint32_t> members,
+                   const NodeReplies& replies);
+  void Act(const std::shared_ptr<Verdict>& verdict, std::string surplus,
+           std::vector<NodeCall> pulls);
+  void Acted(const std::shared_ptr<Verdict>& verdict);
+  void NodeListed();
+  void AfterPass();
+  void Compact();
+  StatusOr<uint64_t> FreeRun();
+  void CompactNode(uint32_t node, uint32_t step, uint32_t steps);
+  void TakeCompacted(uint32_t node, uint32_t step, uint32_t steps, const NodeReply& reply);
+  void Finish();
+
+  const CoordinatorOptions& options_;
+  const CoordinatorEnv& env_;
+  Catalogue& catalogue_;
+  Sessions& sessions_;
+  CommitLog& log_;
+  NodeClient& nodes_;
+  const Guard& guard_;
+  const Purge purge_;
+
+  bool running_ = false, stop_ = false;
+  uint64_t serial_ = 0;  // Of the run in this process: late callbacks of another do nothing.
+  proto::GcStartRequest request_;
+  proto::GcStatusReply report_;
+  int64_t phase_began_nanos_ = 0;
+  std::vector<bool> lost_;  // By node number.
+  bool restored_ = false;
+  uint64_t generation_ = 0, run_ = 0, horizon_ = 0, floor_run_ = 0;
+
+  std::unique_ptr<KvSnapshot> snapshot_;
+  std::unique_ptr<MarkSet> marks_;
+  std::string cursor_;          // The next row to mark.
+  std::vector<PartRef> parts_;  // To be fetched.
+  std::vector<std::string> part_names_;
+  size_t waiting_ = 0;  // For so many replies.
+
+  bool sweeping_ = false;                 // The second pass over the nodes' lists.
+  uint32_t bucket_ = 0, bucket_end_ = 0;  // Of marks_: looked at now.
+  std::vector<RecordId> needed_;          // Of these.
+  uint64_t free_run_ = 0;
+};
+
+}  // namespace holdfast
