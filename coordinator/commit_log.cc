@@ -39,6 +39,12 @@ RecordPut CommitLog::MakePut(const Outgoing& outgoing) const {
 
 // The record that `row` stands for, from the rows of the catalogue that it brought there.
 StatusOr<CommitLog::Outgoing> CommitLog::MakeAgain(const OutboxRow& row) {
+  if (!row.record.empty()) {
+    Outgoing outgoing{head_.number, row.generation, SharedBytes::Own(row.record)};
+    if (Sha256(outgoing.record.view) == head_.hash) return outgoing;
+    return absl::DataLossError(absl::StrCat("commit ", head_.number,
+                                            " in the outbox is not the last one: ", kRebuildHint));
+  }
   CommitRecord record;
   record.generation = row.generation;
   record.number = head_.number;
@@ -140,6 +146,7 @@ Status CommitLog::Open() {
     return absl::DataLossError(absl::StrCat("the catalogue is missing or empty: ", kRebuildHint));
   }
   head_ = *head;
+  nodes_.SetGeneration(head_.generation);
   ASSIGN_OR_RETURN(counters_, catalogue_.GetCounters());
   RETURN_IF_ERROR(LoadOutbox());
   census_ = TakeCensus(nodes_, kStatusTimeoutNanos);
@@ -176,10 +183,7 @@ CommitLog::Outgoing CommitLog::EncodeNext(CommitRecord& record, OutboxRow& row) 
   record.epoch = row.epoch = head_.epoch;
   row.time_nanos = record.time_nanos;
   env_.rng.Fill(row.nonce);
-  for (const KvMutation& mutation : record.mutations) {
-    assert(mutation.value);
-    row.keys.push_back(mutation.key);
-  }
+  for (const KvMutation& mutation : record.mutations) row.keys.push_back(mutation.key);
   Outgoing outgoing{record.number, record.generation, {}};
   outgoing.record =
       SharedBytes::Own(EncodeCommitRecord(options_.keys.commit, options_.vault, record, row.nonce));
@@ -225,6 +229,32 @@ Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
     Sent(status);
     done(status.ok() ? status : NotOnNodes(number, status));
   });
+  return absl::OkStatus();
+}
+
+// They may be among those that the record in the outbox is made of: from here on its row has the
+// record itself.
+Status CommitLog::WriteApart(KvBatch rows) {
+  if (!outbox_.empty()) {
+    OutboxRow row;
+    row.generation = outbox_.front().generation;
+    const Bytes record = outbox_.front().record.view;
+    row.record.assign(record.begin(), record.end());
+    rows.push_back({OutboxKey(outbox_.front().number), Encode(row)});
+  }
+  if (delivered_row_ != 0) rows.push_back({OutboxKey(delivered_row_), std::nullopt});
+  RETURN_IF_ERROR(catalogue_.kv().Write(rows, /*sync=*/true));
+  delivered_row_ = 0;
+  return absl::OkStatus();
+}
+
+Status CommitLog::SetEpoch(uint64_t epoch, KvBatch rows) {
+  assert(epoch >= head_.epoch);
+  Head next = head_;
+  next.epoch = epoch;
+  rows.push_back({MetaKey(kHeadRow), EncodeHead(next)});
+  RETURN_IF_ERROR(catalogue_.kv().Write(rows, /*sync=*/true));
+  head_ = next;
   return absl::OkStatus();
 }
 

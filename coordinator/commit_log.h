@@ -63,9 +63,13 @@ class CommitLog {
   size_t outbox() const { return outbox_.size(); }
   const Census& census() const { return census_; }
 
-  // C1. Needs: not busy, no obstacle. The returned status is the catalogue's: when it is not ok
-  // nothing was stored and `done` does not run. `done` gets kUnavailable when too few nodes took
-  // the record, kResourceExhausted when a full disk is why.
+  // Writes rows that no commit record has yet, durably, while commits cannot be made or none is.
+  Status WriteApart(KvBatch rows);
+  // Makes E that, durably, together with `rows`.
+  Status SetEpoch(uint64_t epoch, KvBatch rows);
+  // C1. Needs: not busy, no obstacle, no key twice among the mutations. The returned status is the
+  // catalogue's: when it is not ok nothing was stored and `done` does not run. `done` gets
+  // kUnavailable when too few nodes took the record, kResourceExhausted when a full disk is why.
   Status Append(CommitPlan plan, std::function<void(Status)> done);
 
  private:

@@ -54,7 +54,7 @@ void Coordinator::Impl::ChangeCluster(ClusterState::Change change, RpcMessage an
   // why nothing can be committed before the map says so. Then the rows are the catalogue's alone,
   // and the next commit takes them along.
   if (log_.head().number == 0 || !log_.obstacle().ok()) {
-    if (Status s = catalogue_.kv().Write(change.rows, /*sync=*/true); !s.ok()) return reply(s);
+    if (Status s = log_.WriteApart(change.rows); !s.ok()) return reply(s);
     unrecorded_ = true;
     Install(std::move(change));
     return reply(std::move(answer));

@@ -130,6 +130,27 @@ TEST_F(ClusterTest, ARebuildFromTheNodesKnowsAllThatWasDecided) {
 
 // A node that is added when records are stored already is known, and asked for nothing: nothing
 // would bring it what it is asked for.
+// The first commit takes the map along. Before it is on enough nodes the map changes again.
+TEST_F(ClusterTest, AMapThatChangesUnderARecordInTheOutbox) {
+  ASSERT_TRUE(Add(Node(0)).ok() && Add(Node(1)).ok());
+  const SessionId session = vault_.MustOpenSession();
+  const auto commit = vault_.MakeCommit(session, "case", {{"a", "content"}});
+  vault_.node(1).silent_commits = true;
+  EXPECT_FALSE(vault_.Commit(commit).ok());
+  ASSERT_EQ(Add(Node(2)).value(), 2u);
+  for (int restart = 0; restart < 2; ++restart) {
+    vault_.Crash();
+    const Status opened = vault_.Open();
+    ASSERT_TRUE(opened.ok()) << Message(opened);
+  }
+  EXPECT_EQ(Map().nodes.size(), 3u);
+  vault_.node(1).silent_commits = false;
+  vault_.RunFor(30 * kSecond);
+  const auto reply = vault_.Commit(commit);
+  ASSERT_TRUE(reply.ok()) << Message(reply.status());
+  EXPECT_EQ(reply->results(0).state(), proto::CommitResult::STORED);
+}
+
 TEST_F(ClusterTest, ALaterNodeTakesNoGroup) {
   ASSERT_TRUE(Add(Node(0)).ok());
   ASSERT_TRUE(Add(Node(1)).ok());
