@@ -24,13 +24,15 @@ Clock& SystemClock();
 // Time moves only when told to.
 class SimClock : public Clock {
  public:
-  int64_t WallNanos() override { return kStartWallNanos + now_; }
+  int64_t WallNanos() override { return kStartWallNanos + now_ + jumped_; }
   int64_t MonotonicNanos() override { return now_; }
   void AdvanceNanos(int64_t nanos) { now_ += nanos; }
+  // Of the wall clock alone.
+  void Jump(int64_t nanos) { jumped_ += nanos; }
 
  private:
   static constexpr int64_t kStartWallNanos = 1'700'000'000'000'000'000;
-  int64_t now_ = 0;
+  int64_t now_ = 0, jumped_ = 0;
 };
 
 }  // namespace holdfast

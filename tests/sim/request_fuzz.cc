@@ -92,6 +92,7 @@ const std::vector<std::pair<uint16_t, const char*>>& Requests() {
       {rpc::kListPrincipals, "ListPrincipals"},
       {rpc::kSetNodeState, "SetNodeState"},
       {rpc::kBackupPage, "BackupPage"},
+      {rpc::kRemove, "Remove"},
   };
   return all;
 }

@@ -7,15 +7,11 @@
 
 namespace holdfast::sim {
 
-namespace {
-
 std::string RandomContent(SimRng& rng, size_t size) {
   std::string content(size, '\0');
   rng.Fill({reinterpret_cast<uint8_t*>(content.data()), size});
   return content;
 }
-
-}  // namespace
 
 Tree MakeTree(SimRng& rng) {
   Tree tree;

@@ -14,6 +14,8 @@ namespace holdfast::sim {
 
 using Tree = std::map<std::string, std::string>;  // Name → content.
 
+std::string RandomContent(SimRng& rng, size_t size);
+
 // A few dozen files: empty, small, of several chunks, duplicates and edited copies.
 Tree MakeTree(SimRng& rng);
 

@@ -3,6 +3,7 @@
 #define OPENSSL_SUPPRESS_DEPRECATED  // RAND_set_rand_method: the one way to fix ECDSA's nonces.
 #include <openssl/rand.h>
 
+#include "common/format/backup.h"
 #include "common/rpc/methods.h"
 
 namespace holdfast::sim {
@@ -35,12 +36,51 @@ class PoweredKv : public Kv {
     if (!power_.on()) return Off();
     return kv_->Scan(start, end, visit);
   }
+  std::unique_ptr<KvSnapshot> TakeSnapshot() override { return kv_->TakeSnapshot(); }
   Status VerifyAll() override { return power_.on() ? kv_->VerifyAll() : Off(); }
 
  private:
   static Status Off() { return absl::UnavailableError("the power is off"); }
   std::unique_ptr<Kv> kv_;
   PowerSupply& power_;
+};
+
+// Some requests to nodes come once more, late: at-least-once delivery allows it.
+class LateTransport : public Transport {
+ public:
+  LateTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng, double late,
+                int64_t late_nanos)
+      : inner_(std::move(inner)),
+        channel_(loop.NewChannel()),
+        rng_(rng),
+        late_(late),
+        late_nanos_(late_nanos) {}
+  void Attach(const std::string& address, Service& service, Loop& loop) override {
+    inner_->Attach(address, service, loop);
+  }
+  void Detach(const std::string& address) override { inner_->Detach(address); }
+  void Call(const std::string& address, RpcMessage request, int64_t timeout_nanos,
+            ReplyFn done) override {
+    const bool again = late_ > 0 && address.starts_with("node/") &&
+                       static_cast<double>(rng_.Below(1'000'000)) < late_ * 1e6;
+    if (again) {
+      channel_.PostAfter(static_cast<int64_t>(rng_.Below(late_nanos_)),
+                         [inner = std::weak_ptr<Transport>(inner_), address, request] {
+                           if (auto there = inner.lock()) {
+                             there->Call(address, request, kSecond, [](const auto&) {});
+                           }
+                         });
+    }
+    inner_->Call(address, std::move(request), timeout_nanos, std::move(done));
+  }
+  std::unique_ptr<Monitor> NewMonitor() override { return inner_->NewMonitor(); }
+
+ private:
+  std::shared_ptr<Transport> inner_;
+  Loop& channel_;
+  SimRng& rng_;
+  const double late_;
+  const int64_t late_nanos_;
 };
 
 SimRng& OpenSslRng() {
@@ -98,6 +138,7 @@ NodeOptions SimVault::node_options(size_t i) const {
   options.node_number = static_cast<uint32_t>(i);
   options.segment_bytes = options_.segment_bytes;
   options.batch_bytes = options_.batch_bytes;
+  options.index_flush_bytes = options_.index_flush_bytes;
   return options;
 }
 
@@ -105,6 +146,8 @@ CoordinatorOptions SimVault::coordinator_options() const {
   CoordinatorOptions options{key_.vault, key_.domain, DeriveCatalogueKeys(key_.catalogue_key),
                              map_};
   options.out_after_nanos = options_.out_after_nanos;
+  options.gc_dir = "/gc";
+  options.session_lease_nanos = options_.session_lease_nanos;
   if (options_.cluster) options.map.nodes.clear();
   return options;
 }
@@ -141,7 +184,8 @@ Status SimVault::OpenNodes() {
   SimNetworkOptions network;
   network.drop = options_.drop;
   network.duplicate = options_.duplicate;
-  transport_ = NewSimTransport(loop_, rng_, network);
+  transport_ = std::make_unique<LateTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_,
+                                               options_.late, options_.late_nanos);
   nodes_.resize(map_.nodes.size());
   for (uint32_t i = 0; i < nodes_.size(); ++i) RETURN_IF_ERROR(StartNode(i));
   return absl::OkStatus();
@@ -192,6 +236,7 @@ Status SimVault::OpenCoordinator() {
   Loop& channel = loop_.NewChannel();
   CoordinatorEnv env{clock_, rng_, channel, *transport_, *catalogue_};
   if (options_.cluster) env.access = &access_;
+  env.fs = &fs_;
   ASSIGN_OR_RETURN(coordinator_, Coordinator::Open(coordinator_options(), env));
   transport_->Attach(kCoordinatorAddress, *coordinator_, channel);
   return absl::OkStatus();
@@ -310,6 +355,59 @@ Status SimVault::RebuildCatalogue() {
     RETURN_IF_ERROR(catalogue->Flush());
   }
   return Close();
+}
+
+Status SimVault::LoseCatalogue(const Buffer& backup) {
+  // The newest map comes from a node's copy of it.
+  CoordinatorOptions options = coordinator_options();
+  options.map = Map();
+  StopCoordinator();
+  catalogue_disk_.Wipe();
+  {
+    auto catalogue = OpenMemKv(catalogue_disk_, true);
+    CoordinatorEnv env{clock_, rng_, loop_.NewChannel(), *transport_, *catalogue};
+    ASSIGN_OR_RETURN(const RebuildReport report,
+                     holdfast::RebuildCatalogue(options, env, /*accept_loss=*/false, backup));
+    if (!report.missing_commits.empty()) return absl::DataLossError("commits are missing");
+    RETURN_IF_ERROR(catalogue->Flush());
+  }
+  return StartCoordinator();
+}
+
+StatusOr<Buffer> SimVault::Backup() {
+  Buffer backup;
+  proto::BackupPageRequest request;
+  do {
+    ASSIGN_OR_RETURN(const RpcMessage message, CallAndWait(*transport_, kCoordinatorAddress,
+                                                           MakeMessage(rpc::kBackupPage, request)));
+    ASSIGN_OR_RETURN(const auto reply, ParseHead<proto::BackupPageReply>(message));
+    const auto append = [&](const Buffer& part) {
+      backup.insert(backup.end(), part.begin(), part.end());
+    };
+    if (backup.empty()) append(EncodeBackupHeader(key_.vault));
+    append(EncodeBackupFrame(message.frames.at(0).view));
+    request.set_cursor(reply.cursor());
+  } while (!request.cursor().empty());
+  return backup;
+}
+
+Status SimVault::LoseIndex(uint32_t node) {
+  if (nodes_[node] != nullptr) StopNode(node);
+  index_disks_[node]->Wipe();
+  return StartNode(node);
+}
+
+StatusOr<proto::GcStartReply> SimVault::GcStart(const proto::GcStartRequest& request) {
+  ASSIGN_OR_RETURN(const RpcMessage reply, CallAndWait(*transport_, kCoordinatorAddress,
+                                                       MakeMessage(rpc::kGcStart, request)));
+  return ParseHead<proto::GcStartReply>(reply);
+}
+
+StatusOr<proto::GcStatusReply> SimVault::GcStatus() {
+  ASSIGN_OR_RETURN(const RpcMessage reply,
+                   CallAndWait(*transport_, kCoordinatorAddress,
+                               MakeMessage(rpc::kGcStatus, proto::GcStatusRequest())));
+  return ParseHead<proto::GcStatusReply>(reply);
 }
 
 StatusOr<std::vector<std::string>> SimVault::Damage() {

@@ -43,6 +43,12 @@ struct SimOptions {
   // The map is the catalogue's, and repair runs. `spare` nodes are made but not in the map yet.
   bool cluster = false;
   uint32_t spare = 0;
+  // Of the requests to nodes, how many come once more, up to `late_nanos` later: long after who
+  // sent them has forgotten.
+  double late = 0;
+  int64_t late_nanos = 120LL * 1'000'000'000;
+  uint64_t index_flush_bytes = 1u << 30;
+  int64_t session_lease_nanos = 15LL * 60 * 1'000'000'000;
   int64_t out_after_nanos = 60LL * 1'000'000'000;
 };
 
@@ -73,6 +79,18 @@ class SimVault {
   void CrashAndReboot();
   // Forgets the catalogue and makes it anew from the nodes' commit records.
   Status RebuildCatalogue();
+  // Of a cluster, while its nodes run: the coordinator's disk is lost, and its catalogue made anew,
+  // from `backup` too if there is one.
+  Status LoseCatalogue(const Buffer& backup);
+  StatusOr<Buffer> Backup();
+  // The node's index is lost; it starts again.
+  Status LoseIndex(uint32_t node);
+  StatusOr<proto::GcStartReply> GcStart(const proto::GcStartRequest& request);
+  StatusOr<proto::GcStatusReply> GcStatus();
+  SimClock& clock() { return clock_; }
+  // Runs once, in `nanos`.
+  void After(int64_t nanos, Task task) { loop_.NewChannel().PostAfter(nanos, std::move(task)); }
+  bool coordinator_runs() const { return coordinator_ != nullptr; }
 
   Vault& vault() { return *vault_; }
   Transport& transport() { return *transport_; }

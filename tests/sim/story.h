@@ -1,0 +1,89 @@
+// One simulated life of a cluster, by scenario and seed: ingests, removals, garbage collection,
+// nodes and coordinators that come and go, disks and catalogues that are lost, clocks that jump;
+// and what must be true all the while.
+//
+// The checker keeps its own log of what was acknowledged, and a model of what must be there:
+//   - what was acknowledged as stored, and not removed, reads back exact; so does all that is
+//   listed
+//   - what was acknowledged as removed is not listed; undone, it is there again
+//   - when all is quiet: no damage is found, redundancy is whole, and after a collection without
+//     window and grace the nodes hold what is needed, and nothing else
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/sim/scenario.h"
+#include "tests/sim/sim_ingest.h"
+
+namespace holdfast::sim {
+
+class Story {
+ public:
+  Story(const Scenario& scenario, uint64_t seed);
+
+  // Empty, or what was violated, with the last actions.
+  std::string Play();
+
+  struct Counts {
+    uint64_t acked = 0, removed = 0, undone = 0, collections = 0, trashed = 0, freed = 0,
+             interrupted = 0, restores = 0;
+    void Add(const Counts& other);
+  };
+  const Counts& counts() const { return counts_; }
+
+ private:
+  enum class Expected : uint8_t { kAbsent, kPresent, kEither };
+  struct Object {
+    std::string content;
+    Expected expected = Expected::kAbsent;
+    bool in_trash = false;   // Removed, acknowledged, within any window.
+    bool ingesting = false;  // An ingest that is under way has it …
+    bool contested = false;  // … and it was removed, or brought back, meanwhile.
+  };
+
+  void Do(const std::string& action);
+  void Beside();
+  void Ingest();
+  void Remove();
+  void Undo();
+  void StartCollection(bool thorough);
+  void AwaitCollection();
+  void NoteCollection();
+  void StopNode();
+  void StartNode();
+  void StartAll();
+  void RestartNode(bool lose_index);
+  void ReplaceDisk();
+  void RestartCoordinator();
+  void LoseCatalogue();
+  void AddNode();
+  void Settle();
+  void Check();
+  void CheckQuiet();
+  Status CheckObject(const ObjectInfo& info, const std::string& expected);
+  void Violated(const std::string& what);
+  void Must(const Status& status, const std::string& what);
+  bool bad() const { return !violation_.empty(); }
+  std::string Name(uint64_t n) const { return "dir/file-" + std::to_string(n); }
+
+  const Scenario& scenario_;
+  SimRng choice_;
+  std::unique_ptr<SimVault> sim_;
+  uint32_t nodes_ = 0, spare_ = 0;
+  int64_t lease_nanos_ = 0;
+  std::vector<Object> objects_;
+  std::optional<uint32_t> away_;
+  bool busy_ = false;        // Beside() is under way.
+  bool collecting_ = false;  // A run was begun and its end not seen.
+  bool lost_catalogue_ = false;
+  std::vector<Buffer> backups_;
+  std::vector<std::string> log_;
+  std::string violation_;
+  Counts counts_;
+};
+
+}  // namespace holdfast::sim
