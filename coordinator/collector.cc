@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/coding.h"
+#include "common/base/mutant.h"
 #include "common/base/text.h"
 #include "coordinator/census.h"
 #include "coordinator/parts.h"
@@ -326,6 +327,7 @@ Status Collector::MarkObject(std::string_view key, std::string_view value) {
     report_.set_purged_versions(report_.purged_versions() + 1);
     return absl::OkStatus();
   }
+  if (HOLDFAST_MUTANT(removed_not_marked) && row->removed_nanos != 0) return absl::OkStatus();
   StatusOr<ClearManifest> manifest = DecodeClearManifest(row->manifest);
   if (!manifest.ok()) return damaged(manifest.status());
   for (const ChunkRef& chunk : manifest->chunks) RETURN_IF_ERROR(marks_->Add(chunk.id));
@@ -609,6 +611,7 @@ void Collector::AfterPass() {
         absl::StrCat(report_.trashed_records(), " of ", report_.listed_records(),
                      " records would go into the trash: give --yes if that is right")));
   }
+  if (HOLDFAST_MUTANT(horizon_after_mark)) horizon_ = sessions_.LowestEpoch(log_.head().epoch);
   sweeping_ = true;
   bucket_ = bucket_end_ = 0;
   report_.set_trashed_records(0);  // Counted as it is done.

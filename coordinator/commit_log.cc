@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/mutant.h"
 
 namespace holdfast {
 namespace {
@@ -208,7 +209,8 @@ Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
   batch.push_back({MetaKey(kHeadRow), EncodeHead(next)});
   for (KvMutation& mutation : catalogue_only) batch.push_back(std::move(mutation));
   if (delivered_row_ != 0) batch.push_back({OutboxKey(delivered_row_), std::nullopt});
-  Status written = catalogue_.kv().Write(batch, /*sync=*/true);
+  const bool sync = !HOLDFAST_MUTANT(record_before_catalogue_sync);
+  Status written = catalogue_.kv().Write(batch, sync);
   if (!written.ok()) {
     // Out of space: nothing was stored. Anything else leaves open what a crash would bring back,
     // so the number is not used again by this process.

@@ -5,6 +5,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/mutant.h"
 #include "common/base/text.h"
 #include "common/crypto/keypair.h"
 
@@ -252,7 +253,8 @@ Status Planner::BuildMutations() {
   KvBatch& out = plan_.mutations;
   out.reserve(object_rows_.size() + keys_.size() + 3);
   out.push_back({CollectionKey(request_.collection()), Encode(collection_)});
-  for (const auto& [id, row] : keys_) out.push_back({SealingKeyKey(id), Encode(row)});
+  KvBatch& keys = HOLDFAST_MUTANT(sealing_key_not_in_record) ? plan_.catalogue_only : out;
+  for (const auto& [id, row] : keys_) keys.push_back({SealingKeyKey(id), Encode(row)});
   for (KvMutation& row : object_rows_) out.push_back(std::move(row));
   if (!object_rows_.empty()) {
     Bytes certificate = AsBytes(request_.certificate());

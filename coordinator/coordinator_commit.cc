@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/mutant.h"
 #include "coordinator/coordinator_impl.h"
 #include "coordinator/parts.h"
 #include "coordinator/reads.h"
@@ -37,7 +38,8 @@ void Coordinator::Impl::Commit(Pending pending) {
   if (request->map_version() > options_.map.version) {
     return pending.reply(absl::AbortedError("the commit goes by a cluster map that is not known"));
   }
-  if (cluster_.active() && request->map_version() < options_.map.version) {
+  if (cluster_.active() && request->map_version() < options_.map.version &&
+      !HOLDFAST_MUTANT(stale_map_accepted)) {
     return SecureCommit(std::move(pending), *std::move(request));
   }
   const CommitContext context = {options_.domain, log_.head(), log_.counters(),

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/mutant.h"
 #include "coordinator/backup.h"
 #include "coordinator/catalogue.h"
 #include "coordinator/census.h"
@@ -243,6 +244,8 @@ Status Rebuild::WriteHead() {
     highest_run = std::max<uint64_t>(highest_run, node->gc_run());
   }
   head.epoch = highest_epoch_ + 1;
+  if (HOLDFAST_MUTANT(restore_without_epoch)) head.epoch = 1;
+  if (HOLDFAST_MUTANT(restore_without_generation)) head.generation = highest_generation_;
   if (head.number == last_good_) {
     head.record_generation = last_generation_;
     head.hash = last_hash_;

@@ -1,6 +1,7 @@
 #include "node/log.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/base/mutant.h"
 #include "node/findings.h"
 #include "node/superblock.h"
 
@@ -42,7 +43,7 @@ StatusOr<Log::Written> Log::Append(Batch& batch) {
   RETURN_IF_ERROR(WriteError(Reserve(bytes)));
   const Bytes data = batch.Finish(last_.id, last_.last_lsn + 1, last_.last_lsn);
   Status status = active_->file->WriteAt(last_.end, data);
-  if (status.ok()) status = active_->file->DataSync();
+  if (status.ok() && !HOLDFAST_MUTANT(ack_before_sync)) status = active_->file->DataSync();
   if (!status.ok()) {
     Suspect(data.size());
     return WriteError(status);

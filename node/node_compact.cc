@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/mutant.h"
 #include "node/log.h"
 #include "node/node_impl.h"
 
@@ -364,7 +365,9 @@ void Node::Impl::Compactor::MoveOne(const RecordRead& read, const std::optional<
   // Something newer is on its way, and will take its place.
   if (node_.commits_->FindRecord(read.id)) return node_.commits_->WaitForRecord(read.id, op);
   RecordHeader header = *read.header;
-  header.touch_epoch = node_.KnownTouch(read.id, now);
+  if (!HOLDFAST_MUTANT(compaction_drops_touch)) {
+    header.touch_epoch = node_.KnownTouch(read.id, now);
+  }
   node_.commits_->AddRecord(header, read.payload.view, op);
   out_.set_copied_bytes(out_.copied_bytes() + RecordExtent(header.length));
   if (now->trashed()) Remark(read.id, *now, op);
@@ -527,7 +530,8 @@ Status Node::Impl::Compactor::CarryMark(const ScannedRecord& record, const Opera
         // A touch below all horizons to come says nothing, unless it took the record out of the
         // trash.
         const bool counts = entry && !Here(entry) && entry->touch_epoch == epoch &&
-                            (epoch >= gc.horizon || entry->horizon > 0);
+                            (epoch >= gc.horizon || entry->horizon > 0) &&
+                            !HOLDFAST_MUTANT(compaction_drops_touch);
         if (counts) node_.Touch(ids[i], 0, epoch, op);
       }
       return absl::OkStatus();
@@ -590,7 +594,8 @@ void Node::Impl::Compactor::LetGo() {
   uint64_t gone = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
-    if (!Here(entry) || !MayGo(ids[i], *entry)) continue;
+    if (!Here(entry)) continue;
+    if (!MayGo(ids[i], *entry) && !HOLDFAST_MUTANT(let_go_without_touch_lock)) continue;
     if (Status erased = delta.Erase(ids[i]); !erased.ok()) {
       return Finish(node_.IndexError(erased));
     }
@@ -633,7 +638,7 @@ void Node::Impl::Compactor::Free() {
   auto node = node_.shared_from_this();
   node_.RunOnIo(
       [self = shared_from_this(), node, status, kv = node_.index_->kv()] {
-        *status = kv->Flush();
+        if (!HOLDFAST_MUTANT(free_before_index_flush)) *status = kv->Flush();
         if (status->ok()) *status = FreeSegment(node->env_.fs, node->options_.dir, self->segment_);
       },
       [self = shared_from_this(), status] {

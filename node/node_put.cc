@@ -9,6 +9,7 @@
 // knows. So who has not stored a chunk itself proves it once: its pin is answered PROVE, its put is
 // compared with what is here, byte by byte, and a difference is said (docs/formats/protocol.md).
 #include "absl/strings/str_cat.h"
+#include "common/base/mutant.h"
 #include "common/cluster/access.h"
 #include "common/cluster/cluster_map.h"
 #include "common/crypto/domain_keys.h"
@@ -303,7 +304,9 @@ void Node::Impl::DecideOne(Admission& a, size_t i, const std::optional<IndexEntr
   if (!replace && PresentFor(a, i, entry)) {
     if (a.doubted[i] && !a.is_put()) return answer.set_status(proto::PROVE);
     if (a.doubted[i]) Compare(a, i, *entry);
-    Touch(id, indexed_touch, epoch, op);
+    if (!(HOLDFAST_MUTANT(present_for_trashed) && entry->trashed())) {
+      Touch(id, indexed_touch, epoch, op);
+    }
     return SetPresent(answer, entry->length, entry->checksum, std::max(indexed_touch, epoch));
   }
   if (entry) {
@@ -328,7 +331,7 @@ void Node::Impl::Compare(Admission& a, size_t i, const IndexEntry& entry) {
 
 // Makes `epoch` the id's touch; at most one touch record per id and epoch.
 void Node::Impl::Touch(const RecordId& id, uint64_t known, uint64_t epoch, const OperationPtr& op) {
-  if (epoch <= known) return;
+  if (epoch <= known || HOLDFAST_MUTANT(touch_not_durable)) return;
   if (epoch <= commits_->FindTouch(id)) return commits_->WaitForTouch(id, op);
   commits_->AddTouch(id, epoch, op);
 }

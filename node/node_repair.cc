@@ -4,6 +4,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "common/base/clock.h"
 #include "common/base/coding.h"
+#include "common/base/mutant.h"
 #include "common/cluster/cluster_map.h"
 #include "node/node_impl.h"
 
@@ -190,7 +191,8 @@ void Node::Impl::Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMess
     to.frames.push_back(reply->frames[i]);
     to.answers.emplace_back();
     // Not below what this node's own marks of earlier times may say of it.
-    to.AddPut(header, std::max<uint64_t>(from.touch_epoch(), index_->gc().horizon), replaces);
+    const uint64_t touch = std::max<uint64_t>(from.touch_epoch(), index_->gc().horizon);
+    to.AddPut(header, HOLDFAST_MUTANT(copy_without_touch) ? 0 : touch, replaces);
   };
   for (size_t i = n; i < answers; ++i) {
     const proto::RecordAnswer& from = head->answers(static_cast<int>(i));

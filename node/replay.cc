@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/mutant.h"
 
 namespace holdfast {
 namespace {
@@ -65,6 +66,11 @@ class Replayer {
     }
     SegmentScan scan = ScanSegment(**file, scan_options);
     const uint64_t synced = SyncedLsn(info, scan, last);
+    if (HOLDFAST_MUTANT(idle_batch_torn) && last && !scan.batches.empty()) {
+      std::erase_if(scan.records, [&](const ScannedRecord& record) {
+        return record.offset >= scan.batches.back().offset;
+      });
+    }
     if (last) RETURN_IF_ERROR(SyncKept(info, scan, synced));
     RETURN_IF_ERROR(IndexSegment(info, scan, synced));
     if (last) {

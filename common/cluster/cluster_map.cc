@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/coding.h"
+#include "common/base/mutant.h"
 #include "common/base/text.h"
 #include "common/cluster/rendezvous.h"
 #include "common/crypto/check.h"
@@ -191,6 +192,7 @@ Status CheckSites(const ClusterMap& map) {
 }  // namespace
 
 std::vector<uint32_t> WriteSet(const ClusterMap& map, uint32_t pg) {
+  if (HOLDFAST_MUTANT(pins_to_acting_only)) return map.placement[pg];
   const std::vector<uint32_t>& acting = map.placement[pg];
   std::vector<uint32_t> numbers = acting;
   if (!Migrating(map, pg)) return numbers;
@@ -208,6 +210,9 @@ bool HasQuorum(const ClusterMap& map, uint32_t pg, std::span<const uint32_t> hol
     }
     return count >= map.write_quorum();
   };
+  if (HOLDFAST_MUTANT(acks_of_outgoing_counted)) {
+    return holders.size() >= map.write_quorum();
+  }
   return enough(map.placement[pg]) && (!Migrating(map, pg) || enough(map.target[pg]));
 }
 

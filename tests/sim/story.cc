@@ -126,6 +126,7 @@ void Story::Do(const std::string& action) {
   if (action == "restart_coordinator") return RestartCoordinator();
   if (action == "lose_catalogue") return LoseCatalogue();
   if (action == "add_node") return AddNode();
+  if (action == "cut_power") return CutPower();
   if (action == "backup") {
     StatusOr<Buffer> backup = sim_->Backup();
     if (backup.ok()) backups_.push_back(*std::move(backup));
@@ -334,6 +335,21 @@ void Story::LoseCatalogue() {
   ++counts_.restores;
   // Backups of another generation's catalogue are of no use.
   backups_.clear();
+}
+
+// Everywhere at once, in the middle of an ingest, with or without a collection.
+void Story::CutPower() {
+  if (busy_) return;
+  if (choice_.Below(2) == 0) StartCollection(false);
+  sim_->power().CutAfter(1 + choice_.Below(400));
+  busy_ = true;  // Nothing else beside it.
+  Ingest();
+  busy_ = false;
+  sim_->CrashAndReboot();
+  Must(sim_->Open(), "opening after a power cut");
+  away_.reset();
+  collecting_ = false;
+  log_.push_back("  the power is back");
 }
 
 void Story::AddNode() {

@@ -60,6 +60,7 @@ class Story {
   void ReplaceDisk();
   void RestartCoordinator();
   void LoseCatalogue();
+  void CutPower();
   void AddNode();
   void Settle();
   void Check();
