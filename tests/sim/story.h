@@ -80,7 +80,6 @@ class Story {
   std::optional<uint32_t> away_;
   bool busy_ = false;        // Beside() is under way.
   bool collecting_ = false;  // A run was begun and its end not seen.
-  bool lost_catalogue_ = false;
   std::vector<Buffer> backups_;
   std::vector<std::string> log_;
   std::string violation_;
