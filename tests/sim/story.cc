@@ -295,8 +295,6 @@ void Story::StartNode() {
   away_.reset();
 }
 
-void Story::StartAll() { StartNode(); }
-
 void Story::RestartNode(bool lose_index) {
   const uint32_t node = static_cast<uint32_t>(choice_.Below(nodes_));
   if (!sim_->runs(node)) return;
@@ -364,7 +362,7 @@ void Story::AddNode() {
 
 // All there, all whole.
 void Story::Settle() {
-  StartAll();
+  StartNode();
   AwaitCollection();
   if (bad()) return;
   const auto whole = [this] {

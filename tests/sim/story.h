@@ -55,7 +55,6 @@ class Story {
   void NoteCollection();
   void StopNode();
   void StartNode();
-  void StartAll();
   void RestartNode(bool lose_index);
   void ReplaceDisk();
   void RestartCoordinator();

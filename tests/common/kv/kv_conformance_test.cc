@@ -179,6 +179,23 @@ TEST_P(KvConformance, ScanSeesASnapshot) {
   EXPECT_THAT(Scan("", ""), ElementsAre(Pair("a", "1"), Pair("c", "changed"), Pair("d", "new")));
 }
 
+TEST_P(KvConformance, ASnapshotStaysAsItWas) {
+  Write({{"a", "1"}, {"b", "2"}, {"c", "3"}});
+  const std::unique_ptr<KvSnapshot> snapshot = kv_->TakeSnapshot();
+  Write({{"a", std::nullopt}, {"b", "changed"}, {"d", "new"}});
+  ASSERT_TRUE(kv_->Flush().ok());
+  // In several scans, as it is read beside other work.
+  Rows rows;
+  for (const auto& [begin, end] : {std::pair("", "b"), std::pair("b", "")}) {
+    const Status s = snapshot->Scan(begin, end, [&](std::string_view k, std::string_view v) {
+      rows.emplace_back(k, v);
+      return true;
+    });
+    ASSERT_TRUE(s.ok()) << s;
+  }
+  EXPECT_THAT(rows, ElementsAre(Pair("a", "1"), Pair("b", "2"), Pair("c", "3")));
+}
+
 TEST_P(KvConformance, ReopeningKeepsEverything) {
   for (int i = 0; i < 3; ++i) {
     Write({{"k" + std::to_string(i), std::to_string(i)}});
