@@ -138,6 +138,14 @@ StatusOr<ClusterState::Change> ClusterState::PlanAddNode(const proto::AddNodeReq
   return change;
 }
 
+const std::string& ClusterState::EncodedMap() {
+  if (encoded_version_ != map_.version) {
+    encoded_ = EncodeClusterMap(map_);
+    encoded_version_ = map_.version;
+  }
+  return encoded_;
+}
+
 void ClusterState::Finish(Change& change) {
   ++change.map.version;
   change.rows = {{MapKey(), EncodeClusterMap(change.map)}};
@@ -287,7 +295,7 @@ void ClusterState::Tell(uint32_t node) {
   proto::NodeConfigureRequest request;
   request.set_map_version(map_.version);
   request.set_access_version(access_version_);
-  if (told.map_version != map_.version) request.set_map(EncodeClusterMap(map_));
+  if (told.map_version != map_.version) request.set_map(EncodedMap());
   if (told.access_version != access_version_) {
     request.set_has_principals(true);
     for (const Principal& p : published_) ToProto(p, *request.add_principals());

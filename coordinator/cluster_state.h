@@ -28,6 +28,8 @@ class ClusterState {
   // Reads the rows, if there are any: an embedded vault has none, and its map comes from elsewhere.
   // Off the Loop.
   Status Load();
+  // The map as it is told to nodes and clients.
+  const std::string& EncodedMap();
   // Whether there are rows.
   bool active() const { return active_; }
 
@@ -79,6 +81,8 @@ class ClusterState {
   Catalogue& catalogue_;
   NodeClient& nodes_;
   const Guard& guard_;
+  std::string encoded_;           // The map of …
+  uint64_t encoded_version_ = 0;  // … this version; 0: none.
   bool active_ = false;
   std::vector<Principal> principals_;  // As in the catalogue.
   std::vector<Principal> published_;   // With the servers themselves.

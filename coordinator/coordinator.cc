@@ -43,7 +43,7 @@ void Coordinator::Impl::Handle(RpcMessage request, ReplyFn reply) {
     // These touch nothing that a commit changes.
     case rpc::kGetMap: {
       proto::GetMapReply map;
-      map.set_map(EncodeClusterMap(options_.map));
+      map.set_map(cluster_.EncodedMap());
       map.set_vault(ToString(options_.vault.bytes()));
       map.set_domain(ToString(options_.domain.bytes()));
       return reply(MakeMessage(rpc::kGetMap, map));

@@ -187,7 +187,7 @@ StatusOr<proto::OpenSessionReply> Coordinator::Impl::OpenSession(
   proto::OpenSessionReply reply;
   reply.set_epoch(epoch);
   reply.set_generation(log_.head().generation);
-  reply.set_map(EncodeClusterMap(options_.map));
+  reply.set_map(cluster_.EncodedMap());
   return reply;
 }
 

@@ -202,7 +202,25 @@ void Repair::Evaluate() {
   report_ = report;
 }
 
+bool Repair::StillWhole(uint32_t pg) const {
+  const Group& group = groups_[pg];
+  const std::vector<uint32_t>& acting = map_.placement[pg];
+  if (Migrating(map_, pg) || acting.size() != map_.replicas || group.disputed != 0 ||
+      group.digests.size() != acting.size() || group.differ_nanos != 0) {
+    return false;
+  }
+  for (const uint32_t node : acting) {
+    const GroupDigest* digest = DigestOf(node, pg);
+    if (digest == nullptr || map_.nodes[node].state >= NodeState::kOut) return false;
+    for (const GroupDigest& before : group.digests) {
+      if (!(*digest == before)) return false;
+    }
+  }
+  return true;
+}
+
 void Repair::EvaluateGroup(uint32_t pg, RepairReport& report, std::vector<Candidate>& candidates) {
+  if (StillWhole(pg)) return;
   Group& group = groups_[pg];
   const std::vector<uint32_t>& acting = map_.placement[pg];
   const bool migrating = Migrating(map_, pg);
