@@ -262,6 +262,7 @@ Status CommitLog::SetEpoch(uint64_t epoch, KvBatch rows) {
 
 void CommitLog::Sent(const Status& status) {
   if (!status.ok()) {
+    if (absl::IsFailedPrecondition(status)) refused_ = status;  // Another coordinator took over.
     obstacle_ = NotOnNodes(outbox_.front().number, status);
     RetryLater();
     return;

@@ -44,17 +44,16 @@ class Rebuild {
     if (census_.away_count() == census_.nodes.size()) {
       return absl::UnavailableError(absl::StrCat("no node answers: ", census_.away_text()));
     }
-    if (!census_.proves(options_.map) && !accept_loss_) {
-      return absl::UnavailableError(
-          absl::StrCat("commits may be on nodes that are away: ", census_.away_text(),
-                       "; bring them back, or give --accept-loss if they are gone for good"));
-    }
+    highest_generation_ = census_.highest_generation();
     for (uint32_t i : NodesToAsk(options_.map)) {
       if (census_.nodes[i].ok()) asked_.push_back(i);
     }
-    highest_listed_ = census_.highest_commit();
-    highest_generation_ = census_.highest_generation();
     if (!backup_.empty()) RETURN_IF_ERROR(BeginFromBackup());
+    // Before the commits are read: what an older coordinator brings later is refused, not missed.
+    RETURN_IF_ERROR(CheckAway());
+    if (!HOLDFAST_MUTANT(fence_after_replay)) Fence();
+    RETURN_IF_ERROR(CheckAway());
+    highest_listed_ = census_.highest_commit();
     for (bool more = true; more;) {
       ASSIGN_OR_RETURN(more, ReplayPage());
     }
@@ -77,7 +76,9 @@ class Rebuild {
   Status Replay(const ChosenCommit& commit);
   Status CountRows();
   Status WriteHead();
-  void Fence(uint64_t generation, uint64_t run);
+  Status CheckAway() const;
+  void Fence();
+  uint64_t highest_run() const;
 
   const CoordinatorOptions& options_;
   const bool accept_loss_;
@@ -91,11 +92,19 @@ class Rebuild {
   uint64_t next_ = 1;            // The number looked for.
   uint64_t highest_listed_ = 0;  // Number, of good records and bad.
   uint64_t highest_generation_ = 0;
+  uint64_t fenced_generation_ = 0;
   uint64_t highest_epoch_ = 0;
   uint64_t last_good_ = 0, last_generation_ = 0;
   Hash256 last_hash_{};  // Of record last_good_.
   Counters counters_;
 };
+
+Status Rebuild::CheckAway() const {
+  if (census_.proves(options_.map) || accept_loss_) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("commits may be on nodes that are away: ", census_.away_text(),
+                   "; bring them back, or give --accept-loss if they are gone for good"));
+}
 
 Status Rebuild::CheckEmpty() {
   bool empty = true;
@@ -235,41 +244,55 @@ Status Rebuild::CountRows() {
 // not given away again.
 Status Rebuild::WriteHead() {
   Head head;
-  uint64_t highest_run = 0;
-  head.generation = highest_generation_ + 1;
+  if (fenced_generation_ <= highest_generation_) Fence();
+  head.generation = fenced_generation_;
   head.number = std::max(highest_listed_, last_good_);
   for (const auto& node : census_.nodes) {
     if (!node.ok()) continue;
     highest_epoch_ = std::max({highest_epoch_, node->max_touch(), node->gc_horizon()});
-    highest_run = std::max<uint64_t>(highest_run, node->gc_run());
   }
   head.epoch = highest_epoch_ + 1;
   if (HOLDFAST_MUTANT(restore_without_epoch)) head.epoch = 1;
-  if (HOLDFAST_MUTANT(restore_without_generation)) head.generation = highest_generation_;
   if (head.number == last_good_) {
     head.record_generation = last_generation_;
     head.hash = last_hash_;
   }
   // Numbers at the end that only a damaged record, or a node's word, tells of.
   for (uint64_t n = last_good_ + 1; n <= head.number; ++n) report_.missing_commits.push_back(n);
-  KvBatch rows = GcRowsAfterRebuild(highest_run);
+  KvBatch rows = GcRowsAfterRebuild(highest_run());
   rows.push_back({MetaKey(kCountersRow), EncodeCounters(counters_)});
   rows.push_back({MetaKey(kKeyCheckRow), CatalogueKeyCheck(options_.keys, options_.vault)});
   rows.push_back({MetaKey(kHeadRow), EncodeHead(head)});
   RETURN_IF_ERROR(catalogue_.kv().Write(rows, /*sync=*/true));
-  Fence(head.generation, highest_run);
   return absl::OkStatus();
 }
 
-// From here on nodes refuse what garbage collection by an older coordinator asks of them. Those
-// that are away are told before anything is collected.
-void Rebuild::Fence(uint64_t generation, uint64_t run) {
+uint64_t Rebuild::highest_run() const {
+  uint64_t highest = 0;
+  for (const auto& node : census_.nodes) {
+    if (node.ok()) highest = std::max<uint64_t>(highest, node->gc_run());
+  }
+  return highest;
+}
+
+// From here on nodes refuse commits and garbage collection by an older coordinator. Who cannot be
+// told counts as away, and is told before anything is collected.
+void Rebuild::Fence() {
+  fenced_generation_ = highest_generation_ + (HOLDFAST_MUTANT(restore_without_generation) ? 0 : 1);
   proto::NodeGcBeginRequest request;
-  request.mutable_run()->set_generation(generation);
-  request.mutable_run()->set_run(run);
+  request.mutable_run()->set_generation(fenced_generation_);
+  request.mutable_run()->set_run(highest_run());
+  const std::vector<uint32_t> asked = std::exchange(asked_, {});
   std::vector<NodeCall> calls;
-  for (uint32_t node : asked_) calls.push_back({node, MakeMessage(rpc::kNodeGcBegin, request)});
-  (void)nodes_.GatherAndWait(std::move(calls), kStatusTimeoutNanos);
+  for (uint32_t node : asked) calls.push_back({node, MakeMessage(rpc::kNodeGcBegin, request)});
+  const NodeReplies told = nodes_.GatherAndWait(std::move(calls), kStatusTimeoutNanos);
+  for (size_t i = 0; i < asked.size(); ++i) {
+    if (told[i].ok()) {
+      asked_.push_back(asked[i]);
+    } else {
+      census_.nodes[asked[i]] = told[i].status();
+    }
+  }
 }
 
 }  // namespace

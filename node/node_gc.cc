@@ -59,6 +59,20 @@ Status Node::Impl::CheckSession(uint64_t epoch, uint64_t generation, const Calle
                                          "ingest again"));
 }
 
+Status Node::Impl::CheckCommits(const Admission& a) const {
+  const uint64_t known = std::max({generation_, told_generation_, index_->gc().generation});
+  if (a.generation == 0 || a.generation >= known || HOLDFAST_MUTANT(old_generation_commits)) {
+    return absl::OkStatus();
+  }
+  const bool commits = std::any_of(a.headers.begin(), a.headers.end(), [](const auto& header) {
+    return header.kind == RecordKind::kCommitRecord;
+  });
+  if (!commits) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the catalogue was made anew (generation ", known, ") since this coordinator opened it (",
+      a.generation, "): another one has taken its place; stop this one"));
+}
+
 void Node::Impl::LearnGeneration(uint64_t generation, const OperationPtr& op) {
   const GcState& gc = index_->gc();
   if (generation <= std::max(generation_, gc.generation)) return;
@@ -92,6 +106,7 @@ void Node::Impl::HandleGcBegin(const RpcMessage& request, const ReplyFn& reply) 
   auto op = std::make_shared<Operation>([reply, out](const Status& status) {
     status.ok() ? reply(MakeMessage(rpc::kNodeGcBegin, out)) : reply(status);
   });
+  told_generation_ = std::max<uint64_t>(told_generation_, head->run().generation());
   commits_->AddTrash(MarkOf(head->run(), false), {}, op);
   op->Release();
 }

@@ -104,6 +104,8 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   Status CheckRun(const proto::GcRun& run) const;
   // Refuses what a session that cannot commit any more stores (G3).
   Status CheckSession(uint64_t epoch, uint64_t generation, const Caller& caller) const;
+  // Refuses a commit of a coordinator whose catalogue was made anew since, by another one.
+  Status CheckCommits(const Admission& a) const;
   // Makes it durable before `op` ends, if it is news.
   void LearnGeneration(uint64_t generation, const OperationPtr& op);
   // Out of the trash, if the touch is high enough.
@@ -145,7 +147,8 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   const NodeEnv env_;
   const FindingMaker make_;
   const DiskIncarnation incarnation_;
-  const uint64_t generation_;  // Of the superblock.
+  const uint64_t generation_;     // Of the superblock.
+  uint64_t told_generation_ = 0;  // By the coordinator, durable or on its way.
   SegmentTable segments_;
   std::unique_ptr<Index> index_;
   LogStart log_start_;  // Until Start.

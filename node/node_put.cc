@@ -261,6 +261,7 @@ Status Node::Impl::CheckSpace(const Admission& a,
 
 void Node::Impl::Decide(const std::shared_ptr<Admission>& a,
                         const std::vector<std::optional<IndexEntry>>& entries) {
+  if (Status status = CheckCommits(*a); !status.ok()) return a->done(status, *a);
   if (Status status = CheckSpace(*a, entries); !status.ok()) return a->done(status, *a);
   auto op = std::make_shared<Operation>([a](const Status& status) { a->done(status, *a); });
   if (!a->prover) LearnGeneration(a->generation, op);
