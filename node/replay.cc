@@ -71,6 +71,12 @@ class Replayer {
         return record.offset >= scan.batches.back().offset;
       });
     }
+    if (HOLDFAST_MUTANT(truncate_at_corruption)) {
+      const auto bad = std::find_if(
+          scan.records.begin(), scan.records.end(),
+          [](const ScannedRecord& record) { return record.state == PayloadState::kBad; });
+      scan.records.erase(bad, scan.records.end());
+    }
     if (last) RETURN_IF_ERROR(SyncKept(info, scan, synced));
     RETURN_IF_ERROR(IndexSegment(info, scan, synced));
     if (last) {

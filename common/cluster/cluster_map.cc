@@ -210,6 +210,7 @@ bool HasQuorum(const ClusterMap& map, uint32_t pg, std::span<const uint32_t> hol
     }
     return count >= map.write_quorum();
   };
+  if (HOLDFAST_MUTANT(pins_to_acting_only)) return enough(map.placement[pg]);
   if (HOLDFAST_MUTANT(acks_of_outgoing_counted)) {
     return holders.size() >= map.write_quorum();
   }

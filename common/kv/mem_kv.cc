@@ -76,6 +76,14 @@ void MemKvDisk::Wipe() {
   impl->crashes++;
 }
 
+void MemKvDisk::CopyFrom(const MemKvDisk& other) {
+  std::scoped_lock lock(impl->mutex, other.impl->mutex);
+  impl->map = std::make_shared<Impl::Map>(*other.impl->map);
+  impl->unsynced.clear();
+  impl->open = false;
+  impl->crashes++;
+}
+
 namespace {
 
 class MemKv : public Kv {

@@ -21,6 +21,8 @@ class MemKvDisk {
   void Crash(Rng& rng);
   // Drops everything, as when the directory is deleted.
   void Wipe();
+  // Takes what is on the other disk, as when an image of it is put back. Neither is open.
+  void CopyFrom(const MemKvDisk& other);
 
   struct Impl;
   std::unique_ptr<Impl> impl;

@@ -15,7 +15,7 @@ StatusOr<Scenario> Scenario::Read(const std::string& path) {
     std::string key;
     if (!(line >> key)) continue;
     bool good = false;
-    if (key == "do" || key == "beside") {
+    if (key == "do" || key == "beside" || key == "soon") {
       std::string name;
       uint64_t weight = 0;
       good = static_cast<bool>(line >> name >> weight);

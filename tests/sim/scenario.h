@@ -18,8 +18,9 @@ class Scenario {
 
   // The number under `key`, drawn if it is a range; `otherwise` when the file does not name it.
   uint64_t Draw(const std::string& key, uint64_t otherwise, Rng& rng) const;
-  // One of the actions "do NAME WEIGHT", by weight. `group` is "do", or "beside" for what happens
-  // in the middle of something else. Empty when there is none.
+  // One of the actions "do NAME WEIGHT", by weight. `group` is "do",
+  // "beside" for what happens between the objects of an ingest, or "soon" for what an ingest finds
+  // happening at any moment. Empty when there is none.
   std::string Choose(const std::string& group, Rng& rng) const;
 
  private:

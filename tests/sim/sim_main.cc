@@ -76,10 +76,12 @@ int Main(int argc, char** argv) {
   std::printf(
       "%llu seeds in %.0f s: %llu objects acknowledged, %llu removed, %llu undone, %llu "
       "collections "
-      "(%llu interrupted), %llu records trashed, %llu let go of, %llu catalogues lost: no "
-      "violation\n",
+      "(%llu interrupted), %llu records trashed, %llu let go of, %llu catalogues lost, %llu "
+      "cloned, "
+      "%llu put back, %llu bits flipped: no violation\n",
       n(played), seconds(), n(all.acked), n(all.removed), n(all.undone), n(all.collections),
-      n(all.interrupted), n(all.trashed), n(all.freed), n(all.restores));
+      n(all.interrupted), n(all.trashed), n(all.freed), n(all.restores), n(all.clones),
+      n(all.put_back), n(all.flips));
   return 0;
 }
 

@@ -5,6 +5,8 @@
 
 #include "common/format/backup.h"
 #include "common/rpc/methods.h"
+#include "node/segment_scan.h"
+#include "node/segment_table.h"
 
 namespace holdfast::sim {
 namespace {
@@ -45,23 +47,40 @@ class PoweredKv : public Kv {
   PowerSupply& power_;
 };
 
-// Some requests to nodes come once more, late: at-least-once delivery allows it.
+constexpr int kAttempts = 8;
+
+bool IsTransient(const Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
+}
+
+// As who gives a command does when it says that nobody answers.
+StatusOr<RpcMessage> AskAgain(Transport& transport, const std::string& address,
+                              const RpcMessage& request) {
+  StatusOr<RpcMessage> reply = CallAndWait(transport, address, request);
+  for (int i = 1; i < kAttempts && IsTransient(reply.status()); ++i) {
+    reply = CallAndWait(transport, address, request);
+  }
+  return reply;
+}
+
+// Some requests to nodes come late, or late once more: at-least-once delivery allows it.
 class LateTransport : public Transport {
  public:
   LateTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng, double late,
-                int64_t late_nanos)
+                int64_t late_nanos, const bool& calm)
       : inner_(std::move(inner)),
         channel_(loop.NewChannel()),
         rng_(rng),
         late_(late),
-        late_nanos_(late_nanos) {}
+        late_nanos_(late_nanos),
+        calm_(calm) {}
   void Attach(const std::string& address, Service& service, Loop& loop) override {
     inner_->Attach(address, service, loop);
   }
   void Detach(const std::string& address) override { inner_->Detach(address); }
   void Call(const std::string& address, RpcMessage request, int64_t timeout_nanos,
             ReplyFn done) override {
-    const bool again = late_ > 0 && address.starts_with("node/") &&
+    const bool again = !calm_ && late_ > 0 && address.starts_with("node/") &&
                        static_cast<double>(rng_.Below(1'000'000)) < late_ * 1e6;
     if (again) {
       channel_.PostAfter(static_cast<int64_t>(rng_.Below(late_nanos_)),
@@ -70,6 +89,12 @@ class LateTransport : public Transport {
                              there->Call(address, request, kSecond, [](const auto&) {});
                            }
                          });
+    }
+    if (again && rng_.Below(2) == 0) {
+      channel_.PostAfter(timeout_nanos, [address, done = std::move(done)] {
+        done(absl::DeadlineExceededError(address + ": no answer"));
+      });
+      return;
     }
     inner_->Call(address, std::move(request), timeout_nanos, std::move(done));
   }
@@ -81,6 +106,7 @@ class LateTransport : public Transport {
   SimRng& rng_;
   const double late_;
   const int64_t late_nanos_;
+  const bool& calm_;
 };
 
 SimRng& OpenSslRng() {
@@ -139,6 +165,7 @@ NodeOptions SimVault::node_options(size_t i) const {
   options.segment_bytes = options_.segment_bytes;
   options.batch_bytes = options_.batch_bytes;
   options.index_flush_bytes = options_.index_flush_bytes;
+  options.copy_bytes_per_second = options_.copy_bytes_per_second;
   return options;
 }
 
@@ -146,7 +173,7 @@ CoordinatorOptions SimVault::coordinator_options() const {
   CoordinatorOptions options{key_.vault, key_.domain, DeriveCatalogueKeys(key_.catalogue_key),
                              map_};
   options.out_after_nanos = options_.out_after_nanos;
-  options.gc_dir = "/gc";
+  options.gc_dir = "/gc-" + std::to_string(catalogues_);
   options.session_lease_nanos = options_.session_lease_nanos;
   if (options_.cluster) options.map.nodes.clear();
   return options;
@@ -168,7 +195,7 @@ Status SimVault::Format() {
   for (uint32_t i = 0; i < map_.nodes.size(); ++i) {
     RETURN_IF_ERROR(Node::Format(node_options(i), fs_, rng_));
   }
-  auto catalogue = OpenMemKv(catalogue_disk_, true);
+  auto catalogue = OpenMemKv(*catalogue_disk_, true);
   if (options_.cluster) {
     Principal founder;
     founder.key.value.fill(1);
@@ -185,7 +212,7 @@ Status SimVault::OpenNodes() {
   network.drop = options_.drop;
   network.duplicate = options_.duplicate;
   transport_ = std::make_unique<LateTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_,
-                                               options_.late, options_.late_nanos);
+                                               options_.late, options_.late_nanos, calm_);
   nodes_.resize(map_.nodes.size());
   for (uint32_t i = 0; i < nodes_.size(); ++i) RETURN_IF_ERROR(StartNode(i));
   return absl::OkStatus();
@@ -232,7 +259,7 @@ Status SimVault::ReplaceDisk(uint32_t i) {
 }
 
 Status SimVault::OpenCoordinator() {
-  catalogue_ = std::make_unique<PoweredKv>(OpenMemKv(catalogue_disk_, true), power_);
+  catalogue_ = std::make_unique<PoweredKv>(OpenMemKv(*catalogue_disk_, true), power_);
   Loop& channel = loop_.NewChannel();
   CoordinatorEnv env{clock_, rng_, channel, *transport_, *catalogue_};
   if (options_.cluster) env.access = &access_;
@@ -246,7 +273,7 @@ void SimVault::StopCoordinator() {
   transport_->Detach(kCoordinatorAddress);
   coordinator_.reset();
   catalogue_.reset();
-  catalogue_disk_.Crash(rng_);
+  catalogue_disk_->Crash(rng_);
 }
 
 Status SimVault::StartCoordinator() { return OpenCoordinator(); }
@@ -281,14 +308,14 @@ Status SimVault::SetNodeState(uint32_t node, proto::SetNodeStateRequest::Action 
 }
 
 proto::VaultStatusReply SimVault::VaultStatus() {
-  const auto reply = CallAndWait(*transport_, kCoordinatorAddress,
-                                 MakeMessage(rpc::kVaultStatus, proto::VaultStatusRequest()));
+  const auto reply = AskAgain(*transport_, kCoordinatorAddress,
+                              MakeMessage(rpc::kVaultStatus, proto::VaultStatusRequest()));
   return ParseHead<proto::VaultStatusReply>(reply.value()).value();
 }
 
 ClusterMap SimVault::Map() {
-  const auto reply = CallAndWait(*transport_, kCoordinatorAddress,
-                                 MakeMessage(rpc::kGetMap, proto::GetMapRequest()));
+  const auto reply =
+      AskAgain(*transport_, kCoordinatorAddress, MakeMessage(rpc::kGetMap, proto::GetMapRequest()));
   return DecodeClusterMap(ParseHead<proto::GetMapReply>(reply.value()).value().map()).value();
 }
 
@@ -323,6 +350,7 @@ Status SimVault::Close() {
   loop_.Clear();
   vault_.reset();
   coordinator_.reset();
+  StopClone();
   nodes_.clear();
   catalogue_.reset();
   transport_.reset();
@@ -331,6 +359,7 @@ Status SimVault::Close() {
 
 void SimVault::CrashAndReboot() {
   if (power_.on()) fs_.PowerCut();
+  StopClone();
   loop_.Clear();
   vault_.reset();
   coordinator_.reset();
@@ -339,16 +368,16 @@ void SimVault::CrashAndReboot() {
   transport_.reset();
   loop_.Clear();
   fs_.Reboot();
-  catalogue_disk_.Crash(rng_);
+  catalogue_disk_->Crash(rng_);
   for (auto& disk : index_disks_) disk->Crash(rng_);
   power_.CutAfter(uint64_t{1} << 40);
 }
 
 Status SimVault::RebuildCatalogue() {
-  catalogue_disk_.Wipe();
+  catalogue_disk_->Wipe();
   RETURN_IF_ERROR(OpenNodes());
   {
-    auto catalogue = OpenMemKv(catalogue_disk_, true);
+    auto catalogue = OpenMemKv(*catalogue_disk_, true);
     CoordinatorEnv env{clock_, rng_, loop_.NewChannel(), *transport_, *catalogue};
     ASSIGN_OR_RETURN(RebuildReport report, holdfast::RebuildCatalogue(coordinator_options(), env));
     if (!report.missing_commits.empty()) return absl::DataLossError("commits are missing");
@@ -362,24 +391,103 @@ Status SimVault::LoseCatalogue(const Buffer& backup) {
   CoordinatorOptions options = coordinator_options();
   options.map = Map();
   StopCoordinator();
-  catalogue_disk_.Wipe();
-  {
-    auto catalogue = OpenMemKv(catalogue_disk_, true);
+  catalogue_disk_->Wipe();
+  return MakeCatalogueAnew(options, backup);
+}
+
+Status SimVault::CloneCatalogue(const Buffer& backup) {
+  CoordinatorOptions options = coordinator_options();
+  options.map = Map();
+  StopClone();
+  transport_->Detach(kCoordinatorAddress);
+  clone_ = std::move(coordinator_);
+  clone_catalogue_ = std::move(catalogue_);
+  clone_disk_ = std::exchange(catalogue_disk_, std::make_unique<MemKvDisk>());
+  transport_->Attach(kCloneAddress, *clone_, loop_.NewChannel());
+  return MakeCatalogueAnew(options, backup);
+}
+
+void SimVault::StopClone() {
+  if (clone_ == nullptr) return;
+  if (transport_ != nullptr) transport_->Detach(kCloneAddress);
+  clone_.reset();
+  clone_catalogue_.reset();
+  clone_disk_.reset();
+}
+
+Status SimVault::MakeCatalogueAnew(const CoordinatorOptions& options, const Buffer& backup) {
+  ++catalogues_;
+  StatusOr<RebuildReport> report = absl::UnavailableError("not tried");
+  for (int i = 0; i < kAttempts && IsTransient(report.status()); ++i) {
+    catalogue_disk_->Wipe();
+    auto catalogue = OpenMemKv(*catalogue_disk_, true);
     CoordinatorEnv env{clock_, rng_, loop_.NewChannel(), *transport_, *catalogue};
-    ASSIGN_OR_RETURN(const RebuildReport report,
-                     holdfast::RebuildCatalogue(options, env, /*accept_loss=*/false, backup));
-    if (!report.missing_commits.empty()) return absl::DataLossError("commits are missing");
-    RETURN_IF_ERROR(catalogue->Flush());
+    report = holdfast::RebuildCatalogue(options, env, /*accept_loss=*/false, backup);
+    if (report.ok()) RETURN_IF_ERROR(catalogue->Flush());
   }
+  RETURN_IF_ERROR(report.status());
+  if (!report->missing_commits.empty()) return absl::DataLossError("commits are missing");
   return StartCoordinator();
+}
+
+StatusOr<std::optional<RecordId>> SimVault::FlipBit(uint32_t node) {
+  struct Place {
+    std::string path;
+    uint64_t begin, length;
+    RecordId id;
+  };
+  std::vector<Place> places;
+  const std::string dir = node_options(node).dir;
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.List(dir + "/segments"));
+  for (const std::string& name : names) {
+    const std::string path = dir + "/segments/" + name;
+    ASSIGN_OR_RETURN(auto file, fs_.Open(path, {}));
+    ASSIGN_OR_RETURN(const uint64_t size, file->Size());
+    ScanOptions options;
+    options.segment = FindSegmentId(*file, size);
+    options.end = size;
+    for (const ScannedRecord& record : ScanSegment(*file, options).records) {
+      if (!IsBulk(record.header.kind) || record.header.length == 0) continue;
+      places.push_back(
+          {path, record.offset + kRecordHeaderSize, record.header.length, record.header.id});
+    }
+  }
+  if (places.empty()) return std::optional<RecordId>();
+  const Place& place = places[rng_.Below(places.size())];
+  fs_.FlipBit(place.path, (place.begin + rng_.Below(place.length)) * 8 + rng_.Below(8));
+  return std::optional<RecordId>(place.id);
+}
+
+StatusOr<std::map<RecordId, std::vector<uint32_t>>> SimVault::Held() {
+  std::map<RecordId, std::vector<uint32_t>> held;
+  for (uint32_t node = 0; node < nodes_.size(); ++node) {
+    if (nodes_[node] == nullptr) continue;
+    proto::NodeListRecordsRequest request;
+    request.set_groups(kPlacementGroups);
+    request.set_limit(1u << 20);
+    do {
+      ASSIGN_OR_RETURN(
+          const RpcMessage message,
+          AskAgain(*transport_, NodeAddress(node), MakeMessage(rpc::kNodeListRecords, request)));
+      ASSIGN_OR_RETURN(const auto reply, ParseHead<proto::NodeListRecordsReply>(message));
+      for (size_t i = 0; i < reply.states().size(); ++i) {
+        if ((reply.states()[i] & (rpc::kRecordTrashed | rpc::kRecordBad)) != 0) continue;
+        held[RecordId::FromBytes(
+                 AsBytes(reply.ids()).subspan(i * RecordId::kSize, RecordId::kSize))]
+            .push_back(node);
+      }
+      request.set_from(reply.next());
+    } while (!request.from().empty());
+  }
+  return held;
 }
 
 StatusOr<Buffer> SimVault::Backup() {
   Buffer backup;
   proto::BackupPageRequest request;
   do {
-    ASSIGN_OR_RETURN(const RpcMessage message, CallAndWait(*transport_, kCoordinatorAddress,
-                                                           MakeMessage(rpc::kBackupPage, request)));
+    ASSIGN_OR_RETURN(const RpcMessage message, AskAgain(*transport_, kCoordinatorAddress,
+                                                        MakeMessage(rpc::kBackupPage, request)));
     ASSIGN_OR_RETURN(const auto reply, ParseHead<proto::BackupPageReply>(message));
     const auto append = [&](const Buffer& part) {
       backup.insert(backup.end(), part.begin(), part.end());
@@ -397,16 +505,18 @@ Status SimVault::LoseIndex(uint32_t node) {
   return StartNode(node);
 }
 
-StatusOr<proto::GcStartReply> SimVault::GcStart(const proto::GcStartRequest& request) {
-  ASSIGN_OR_RETURN(const RpcMessage reply, CallAndWait(*transport_, kCoordinatorAddress,
-                                                       MakeMessage(rpc::kGcStart, request)));
+StatusOr<proto::GcStartReply> SimVault::GcStart(const proto::GcStartRequest& request, bool clone) {
+  const std::string address = clone ? kCloneAddress : kCoordinatorAddress;
+  ASSIGN_OR_RETURN(const RpcMessage reply,
+                   CallAndWait(*transport_, address, MakeMessage(rpc::kGcStart, request)));
   return ParseHead<proto::GcStartReply>(reply);
 }
 
-StatusOr<proto::GcStatusReply> SimVault::GcStatus() {
-  ASSIGN_OR_RETURN(const RpcMessage reply,
-                   CallAndWait(*transport_, kCoordinatorAddress,
-                               MakeMessage(rpc::kGcStatus, proto::GcStatusRequest())));
+StatusOr<proto::GcStatusReply> SimVault::GcStatus(bool clone) {
+  const std::string address = clone ? kCloneAddress : kCoordinatorAddress;
+  ASSIGN_OR_RETURN(
+      const RpcMessage reply,
+      CallAndWait(*transport_, address, MakeMessage(rpc::kGcStatus, proto::GcStatusRequest())));
   return ParseHead<proto::GcStatusReply>(reply);
 }
 
@@ -420,8 +530,8 @@ StatusOr<std::vector<std::string>> SimVault::Damage() {
   proto::CheckCatalogueRequest catalogue_request;
   do {
     ASSIGN_OR_RETURN(RpcMessage reply,
-                     CallAndWait(*transport_, kCoordinatorAddress,
-                                 MakeMessage(rpc::kCheckCatalogue, catalogue_request)));
+                     AskAgain(*transport_, kCoordinatorAddress,
+                              MakeMessage(rpc::kCheckCatalogue, catalogue_request)));
     ASSIGN_OR_RETURN(auto head, ParseHead<proto::CheckCatalogueReply>(reply));
     take(head.findings());
     catalogue_request.set_cursor(head.cursor());
@@ -432,8 +542,8 @@ StatusOr<std::vector<std::string>> SimVault::Damage() {
     request.set_all_payloads(true);
     do {
       ASSIGN_OR_RETURN(RpcMessage reply,
-                       CallAndWait(*transport_, NodeAddress(static_cast<uint32_t>(i)),
-                                   MakeMessage(rpc::kNodeCheckSegment, request)));
+                       AskAgain(*transport_, NodeAddress(static_cast<uint32_t>(i)),
+                                MakeMessage(rpc::kNodeCheckSegment, request)));
       ASSIGN_OR_RETURN(auto head, ParseHead<proto::NodeCheckSegmentReply>(reply));
       take(head.findings());
       request.set_segment_number(head.next_segment_number());

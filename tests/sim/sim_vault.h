@@ -3,7 +3,9 @@
 // exactly.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,13 +45,14 @@ struct SimOptions {
   // The map is the catalogue's, and repair runs. `spare` nodes are made but not in the map yet.
   bool cluster = false;
   uint32_t spare = 0;
-  // Of the requests to nodes, how many come once more, up to `late_nanos` later: long after who
-  // sent them has forgotten.
+  // Of the requests to nodes, how many come up to `late_nanos` later: long after who sent them has
+  // forgotten. To half of them nothing else happens; the others come at once, too.
   double late = 0;
   int64_t late_nanos = 120LL * 1'000'000'000;
   uint64_t index_flush_bytes = 1u << 30;
   int64_t session_lease_nanos = 15LL * 60 * 1'000'000'000;
   int64_t out_after_nanos = 60LL * 1'000'000'000;
+  uint64_t copy_bytes_per_second = 100u << 20;
 };
 
 class SimVault {
@@ -73,6 +76,8 @@ class SimVault {
   proto::VaultStatusReply VaultStatus();
   ClusterMap Map();
   void RunFor(int64_t nanos);
+  // While calm, no more messages come late.
+  void SetCalm(bool calm) { calm_ = calm; }
   // False when it does not come true within `nanos` of simulated time.
   bool RunUntil(const std::function<bool()>& condition, int64_t nanos);
   // What a power cut does: memory is gone, disks keep what they keep.
@@ -82,11 +87,27 @@ class SimVault {
   // Of a cluster, while its nodes run: the coordinator's disk is lost, and its catalogue made anew,
   // from `backup` too if there is one.
   Status LoseCatalogue(const Buffer& backup);
+  // The same, but the coordinator that has the old one is not gone: it goes on with its nodes,
+  // while clients are with the new one. There is at most one such.
+  Status CloneCatalogue(const Buffer& backup);
+  void StopClone();
+  // Where the old one is asked.
+  static constexpr char kCloneAddress[] = "coordinator/clone";
+  bool clone_runs() const { return clone_ != nullptr; }
   StatusOr<Buffer> Backup();
+  // An image of the catalogue's disk as it is; and the disk put back to it. What was there before
+  // can be put back in turn. The coordinator is stopped.
+  void TakeImage(MemKvDisk& image) { image.CopyFrom(*catalogue_disk_); }
+  void PutBack(const MemKvDisk& image) { catalogue_disk_->CopyFrom(image); }
+  // A bit of a stored chunk or manifest part flips on the node's disk, while the node is stopped.
+  // The record's id; none when the node holds nothing.
+  StatusOr<std::optional<RecordId>> FlipBit(uint32_t node);
+  // Who holds what, good and not in the trash, of the nodes that run.
+  StatusOr<std::map<RecordId, std::vector<uint32_t>>> Held();
   // The node's index is lost; it starts again.
   Status LoseIndex(uint32_t node);
-  StatusOr<proto::GcStartReply> GcStart(const proto::GcStartRequest& request);
-  StatusOr<proto::GcStatusReply> GcStatus();
+  StatusOr<proto::GcStartReply> GcStart(const proto::GcStartRequest& request, bool clone = false);
+  StatusOr<proto::GcStatusReply> GcStatus(bool clone = false);
   SimClock& clock() { return clock_; }
   // Runs once, in `nanos`.
   void After(int64_t nanos, Task task) { loop_.NewChannel().PostAfter(nanos, std::move(task)); }
@@ -98,7 +119,7 @@ class SimVault {
   SimRng& rng() { return rng_; }
   PowerSupply& power() { return power_; }
   MemKvDisk& index_disk(size_t node) { return *index_disks_[node]; }
-  MemKvDisk& catalogue_disk() { return catalogue_disk_; }
+  MemKvDisk& catalogue_disk() { return *catalogue_disk_; }
   // Damage that fsck and the nodes' own log check report, one line each.
   StatusOr<std::vector<std::string>> Damage();
 
@@ -106,10 +127,12 @@ class SimVault {
   Status Format();
   Status OpenNodes();
   Status OpenCoordinator();
+  Status MakeCatalogueAnew(const CoordinatorOptions& options, const Buffer& backup);
   NodeOptions node_options(size_t i) const;
   CoordinatorOptions coordinator_options() const;
 
   SimOptions options_;
+  bool calm_ = false;
   SimRng rng_;
   SimClock clock_;
   SimFs fs_;
@@ -118,12 +141,16 @@ class SimVault {
   KeyFile key_;
   ClusterMap map_;
   std::vector<std::unique_ptr<MemKvDisk>> index_disks_;
-  MemKvDisk catalogue_disk_;
+  std::unique_ptr<MemKvDisk> catalogue_disk_ = std::make_unique<MemKvDisk>();
   std::unique_ptr<Transport> transport_;
   std::vector<std::unique_ptr<Node>> nodes_;  // Null while stopped.
   AccessTable access_;
   std::unique_ptr<Kv> catalogue_;
   std::unique_ptr<Coordinator> coordinator_;
+  uint32_t catalogues_ = 1;  // So far: each coordinator has marks of its own.
+  std::unique_ptr<MemKvDisk> clone_disk_;
+  std::unique_ptr<Kv> clone_catalogue_;
+  std::unique_ptr<Coordinator> clone_;
   std::unique_ptr<Vault> vault_;
 };
 

@@ -5,6 +5,7 @@
 #include "client/reader.h"
 #include "common/base/clock.h"
 #include "common/cluster/replan.h"
+#include "common/rpc/methods.h"
 #include "tests/client/memory_source.h"
 
 namespace holdfast::sim {
@@ -33,7 +34,8 @@ SimOptions OptionsOf(const Scenario& scenario, SimRng& choice) {
   SimOptions options;
   options.cluster = true;
   options.nodes = static_cast<uint32_t>(scenario.Draw("nodes", 3, choice));
-  options.replicas = static_cast<uint32_t>(scenario.Draw("replicas", 2, choice));
+  options.replicas =
+      std::min(options.nodes, static_cast<uint32_t>(scenario.Draw("replicas", 2, choice)));
   options.spare = static_cast<uint32_t>(scenario.Draw("spare", 0, choice));
   options.segment_bytes = scenario.Draw("segment_kib", 256, choice) / 4 * 4 << 10;
   options.batch_bytes = scenario.Draw("batch_kib", 16, choice) << 10;
@@ -42,6 +44,7 @@ SimOptions OptionsOf(const Scenario& scenario, SimRng& choice) {
   options.duplicate = static_cast<double>(scenario.Draw("duplicate_permille", 0, choice)) / 1000;
   options.drop = static_cast<double>(scenario.Draw("drop_permille", 0, choice)) / 1000;
   options.late = static_cast<double>(scenario.Draw("late_permille", 0, choice)) / 1000;
+  options.copy_bytes_per_second = scenario.Draw("copy_kib_per_second", 100u << 10, choice) << 10;
   options.out_after_nanos =
       static_cast<int64_t>(scenario.Draw("out_after_seconds", 3600, choice)) * kSecond;
   options.session_lease_nanos =
@@ -60,6 +63,9 @@ void Story::Counts::Add(const Counts& other) {
   freed += other.freed;
   interrupted += other.interrupted;
   restores += other.restores;
+  flips += other.flips;
+  put_back += other.put_back;
+  clones += other.clones;
 }
 
 Story::Story(const Scenario& scenario, uint64_t seed)
@@ -92,8 +98,10 @@ std::string Story::Play() {
       Do(scenario_.Choose("do", choice_));
       if (!bad()) Check();
     }
+    sim_->SetCalm(true);
     if (!bad()) Settle();
     if (!bad()) CheckQuiet();
+    sim_->SetCalm(false);
   }
   if (!bad()) return "";
   std::string text = violation_;
@@ -124,12 +132,21 @@ void Story::Do(const std::string& action) {
   if (action == "lose_index") return RestartNode(true);
   if (action == "replace_disk") return ReplaceDisk();
   if (action == "restart_coordinator") return RestartCoordinator();
-  if (action == "lose_catalogue") return LoseCatalogue();
+  if (action == "lose_catalogue") return LoseCatalogue(false);
+  if (action == "clone_catalogue") return LoseCatalogue(true);
+  if (action == "clone_collects") return CollectByClone();
+  if (action == "roll_back") return RollBackCatalogue();
+  if (action == "flip_bit") return FlipBit();
+  if (action == "drain_node") return SetNodeState(proto::SetNodeStateRequest::DRAIN);
+  if (action == "undrain_node") return SetNodeState(proto::SetNodeStateRequest::UNDRAIN);
   if (action == "add_node") return AddNode();
   if (action == "cut_power") return CutPower();
   if (action == "backup") {
     StatusOr<Buffer> backup = sim_->Backup();
     if (backup.ok()) backups_.push_back(*std::move(backup));
+  } else if (action == "take_image") {
+    image_commits_ = sim_->VaultStatus().commits();
+    sim_->TakeImage(image_.emplace());
   } else if (action == "clock_jump") {
     sim_->clock().Jump((static_cast<int64_t>(choice_.Below(21)) - 10) * kDay);
   } else if (action == "wait") {
@@ -147,7 +164,37 @@ void Story::Beside() {
   busy_ = false;
 }
 
+// At some moment of an ingest, whatever it is at then.
+void Story::Soon() {
+  const std::string action = scenario_.Choose("soon", choice_);
+  if (action.empty() || action == "nothing" || busy_) return;
+  const auto nanos = static_cast<int64_t>(choice_.Below(60)) * kMilli;
+  log_.push_back("  soon, in " + std::to_string(nanos / kMilli) + " ms: " + action);
+  if (action == "collect") {
+    proto::GcStartRequest request;
+    request.set_consent(true);
+    Send(kCoordinatorAddress, nanos, MakeMessage(rpc::kGcStart, request),
+         [this](const auto& reply) { collecting_ |= reply.ok(); });
+  } else if (action == "drain_node" || action == "undrain_node") {
+    proto::SetNodeStateRequest request;
+    request.set_node(static_cast<uint32_t>(choice_.Below(nodes_)));
+    request.set_action(action == "drain_node" ? proto::SetNodeStateRequest::DRAIN
+                                              : proto::SetNodeStateRequest::UNDRAIN);
+    Send(kCoordinatorAddress, nanos, MakeMessage(rpc::kSetNodeState, request), [](const auto&) {});
+  } else {
+    Violated("the scenario names an action that there is not: " + action);
+  }
+}
+
+void Story::Send(const std::string& address, int64_t nanos, RpcMessage request,
+                 std::function<void(const StatusOr<RpcMessage>&)> done) {
+  sim_->After(nanos, [this, address, request = std::move(request), done = std::move(done)] {
+    sim_->transport().Call(address, request, 60 * kSecond, done);
+  });
+}
+
 void Story::Ingest() {
+  Soon();
   auto engine = kernels::MakePortableEngine(sim_->vault().engine_options());
   MemorySource source;
   std::map<std::string, uint64_t> names;
@@ -165,6 +212,7 @@ void Story::Ingest() {
     Object& object = objects_[names.at(name)];
     object.expected = object.contested ? Expected::kEither : Expected::kPresent;
     object.in_trash = false;
+    ++object.changes;
     ++counts_.acked;
   };
   // What is not acknowledged may be there all the same.
@@ -191,6 +239,7 @@ void Story::Remove() {
     n = choice_.Below(objects_.size());
   }
   Object& object = objects_[n];
+  ++object.changes;
   Vault::RemoveOptions options;
   options.now = choice_.Below(6) == 0;
   object.contested |= object.ingesting;
@@ -218,6 +267,7 @@ void Story::Undo() {
   const uint64_t n = candidates[choice_.Below(candidates.size())];
   Object& object = objects_[n];
   object.contested |= object.ingesting;
+  ++object.changes;
   Vault::RemoveOptions options;
   options.undo = true;
   const auto undone = sim_->vault().Remove("case", Name(n), options);
@@ -305,10 +355,10 @@ void Story::RestartNode(bool lose_index) {
 
 // Only while the others have everything.
 void Story::ReplaceDisk() {
-  if (away_ || busy_) return;
+  if (away_ || sim_->Map().replicas == 1) return;
   Settle();
   if (bad()) return;
-  const uint32_t node = static_cast<uint32_t>(choice_.Below(nodes_));
+  const uint32_t node = rotting_ ? *rotting_ : static_cast<uint32_t>(choice_.Below(nodes_));
   Must(sim_->ReplaceDisk(node), "a new disk");
   log_.push_back("  node " + std::to_string(node) + " has a new disk");
   Settle();
@@ -321,18 +371,112 @@ void Story::RestartCoordinator() {
   collecting_ = false;
 }
 
-void Story::LoseCatalogue() {
+void Story::LoseCatalogue(bool clone) {
   // Who may do what in a cluster is in commit records, and there is none before the first commit.
   if (away_ || counts_.acked == 0) return;
   Buffer backup;
   if (!backups_.empty() && choice_.Below(2) == 0) {
     backup = backups_[choice_.Below(backups_.size())];
   }
-  Must(sim_->LoseCatalogue(backup), "a catalogue that is made anew");
+  if (clone) RemoveAtClone();
+  Must(clone ? sim_->CloneCatalogue(backup) : sim_->LoseCatalogue(backup),
+       "a catalogue that is made anew");
   collecting_ = false;
-  ++counts_.restores;
-  // Backups of another generation's catalogue are of no use.
+  restored_ = true;
+  ++(clone ? counts_.clones : counts_.restores);
+  // Backups and images of another generation's catalogue are of no use.
   backups_.clear();
+  image_.reset();
+}
+
+// Somebody is with the old coordinator at the moment when another one takes its place.
+void Story::RemoveAtClone() {
+  const uint64_t n = choice_.Below(objects_.size());
+  Object& object = objects_[n];
+  if (object.expected != Expected::kPresent || object.ingesting) return;
+  object.expected = Expected::kEither;
+  object.in_trash = false;
+  proto::RemoveRequest request;
+  request.set_collection("case");
+  request.set_name(Name(n));
+  request.set_request(ToString(sim_->rng().NewId<SessionId>().bytes()));
+  Send(SimVault::kCloneAddress, static_cast<int64_t>(choice_.Below(20)) * kMilli,
+       MakeMessage(rpc::kRemove, request), [this, n, at = ++object.changes](const auto& reply) {
+         if (!reply.ok() || objects_[n].changes != at) return;
+         objects_[n].expected = Expected::kAbsent;
+         log_.push_back("  " + Name(n) + " was removed by the old coordinator");
+       });
+}
+
+// The old coordinator knows nothing of what has been committed since, and takes it for garbage.
+void Story::CollectByClone() {
+  if (!sim_->clone_runs()) return;
+  proto::GcStartRequest request;
+  request.set_consent(true);
+  const uint64_t runs = busy_ ? 1 : 1 + choice_.Below(4);
+  for (uint64_t run = 0; run < runs; ++run) {
+    const auto started = sim_->GcStart(request, /*clone=*/true);
+    log_.push_back("  collection by the old coordinator: " +
+                   (started.ok() ? "begun" : Message(started.status())));
+    if (busy_ || !started.ok()) return;
+    sim_->RunFor(static_cast<int64_t>(choice_.Below(40'000)) * kMilli);
+  }
+  const auto report = sim_->GcStatus(/*clone=*/true);
+  log_.push_back("  of the old coordinator: " +
+                 (report.ok() ? report->ShortDebugString() : Message(report.status())));
+}
+
+// The coordinator's disk is put back to an earlier image while nodes are away that could say so.
+// It must refuse, or do nothing; the disk as it was before is then put back in turn.
+void Story::RollBackCatalogue() {
+  if (busy_ || away_ || !image_) return;
+  AwaitCollection();
+  if (bad() || sim_->VaultStatus().commits() <= image_commits_) return;
+  std::set<uint32_t> stopped;
+  const uint64_t count = 1 + choice_.Below(nodes_ - 1);
+  while (stopped.size() < count) stopped.insert(static_cast<uint32_t>(choice_.Below(nodes_)));
+  for (const uint32_t node : stopped) sim_->StopNode(node);
+  sim_->StopCoordinator();
+  MemKvDisk now;
+  sim_->TakeImage(now);
+  sim_->PutBack(*image_);
+  const Status opened = sim_->StartCoordinator();
+  log_.push_back("  the catalogue of " + std::to_string(image_commits_) + " commits, " +
+                 std::to_string(count) +
+                 " nodes away: " + (opened.ok() ? "opens" : Message(opened)));
+  ++counts_.put_back;
+  const auto collect = [&] {
+    StartCollection(true);
+    for (int i = 0; i < 600 && collecting_; ++i) {
+      sim_->RunFor(100 * kMilli);
+      NoteCollection();
+    }
+    collecting_ = false;
+  };
+  if (opened.ok()) collect();
+  for (const uint32_t node : stopped) Must(sim_->StartNode(node), "start of a node");
+  if (opened.ok()) collect();
+  sim_->StopCoordinator();
+  sim_->PutBack(now);
+  Must(sim_->StartCoordinator(), "the catalogue's disk as it was");
+}
+
+// With one copy of everything, some object may be gone by that; with more, none, as long as all
+// that flips is on one node.
+void Story::FlipBit() {
+  if (away_) return;
+  if (!rotting_ || sim_->Map().replicas == 1) {
+    rotting_ = static_cast<uint32_t>(choice_.Below(nodes_));
+  }
+  sim_->StopNode(*rotting_);
+  const auto id = sim_->FlipBit(*rotting_);
+  Must(id.status(), "a bit that flips");
+  if (id.ok() && *id) {
+    flipped_.insert(**id);
+    ++counts_.flips;
+  }
+  Must(choice_.Below(2) == 0 ? sim_->LoseIndex(*rotting_) : sim_->StartNode(*rotting_),
+       "restart of a node");
 }
 
 // Everywhere at once, in the middle of an ingest, with or without a collection.
@@ -360,18 +504,27 @@ void Story::AddNode() {
   log_.push_back("  one more node: " + Message(added));
 }
 
+void Story::SetNodeState(proto::SetNodeStateRequest::Action action) {
+  const uint32_t node = static_cast<uint32_t>(choice_.Below(nodes_));
+  const Status set = sim_->SetNodeState(node, action);
+  log_.push_back("  node " + std::to_string(node) + ": " + (set.ok() ? "done" : Message(set)));
+}
+
 // All there, all whole.
 void Story::Settle() {
   StartNode();
+  sim_->StopClone();
   AwaitCollection();
   if (bad()) return;
   const auto whole = [this] {
     const proto::VaultStatusReply status = sim_->VaultStatus();
     return status.repair().known() && status.repair().missing() == 0 &&
-           status.repair().to_move() == 0 && status.repair().migrating() == 0;
+           status.repair().to_move() == 0 && status.repair().migrating() == 0 &&
+           status.repair().unreachable() == 0;
   };
   sim_->RunFor(7 * kSecond);
-  if (!sim_->RunUntil(whole, 400 * kSecond)) {
+  const bool lost = !flipped_.empty() && sim_->Map().replicas == 1;
+  if (!lost && !sim_->RunUntil(whole, 400 * kSecond)) {
     Violated("redundancy does not return: " + sim_->VaultStatus().repair().ShortDebugString());
   }
 }
@@ -386,6 +539,54 @@ Status Story::CheckObject(const ObjectInfo& info, const std::string& expected) {
   return got == expected ? absl::OkStatus() : absl::DataLossError("content differs");
 }
 
+StatusOr<std::vector<RecordId>> Story::RecordsOf(const ObjectInfo& info) {
+  ASSIGN_OR_RETURN(const auto opened, sim_->vault().OpenObject(info));
+  std::vector<RecordId> ids;
+  for (const PartRef& part : info.manifest.parts) ids.push_back(part.id);
+  ASSIGN_OR_RETURN(const ManifestPart all, sim_->vault().Chunks(opened));
+  for (const ChunkRef& chunk : all.chunks) ids.push_back(chunk.id);
+  return ids;
+}
+
+// Whether it may have lost its only copy of something.
+bool Story::Rotten(const ObjectInfo& info) {
+  if (flipped_.empty() || sim_->Map().replicas > 1) return false;
+  const auto ids = RecordsOf(info);
+  return !ids.ok() || std::any_of(ids->begin(), ids->end(),
+                                  [&](const RecordId& id) { return flipped_.contains(id); });
+}
+
+// What an answer promises, whether or not anybody reads it: G4 of docs/gc.md.
+void Story::CheckHeld(const std::vector<ObjectInfo>& listed) {
+  if (away_ || restored_ || !flipped_.empty()) return;
+  const ClusterMap map = sim_->Map();
+  const auto held = sim_->Held();
+  if (!held.ok()) return Must(held.status(), "what the nodes hold");
+  if (sim_->Map().version != map.version) return;  // Groups have moved meanwhile.
+  for (const ObjectInfo& info : listed) {
+    const auto ids = RecordsOf(info);
+    if (!ids.ok()) return Must(ids.status(), info.name);
+    for (const RecordId& id : *ids) {
+      uint64_t holders = 0;
+      if (const auto it = held->find(id); it != held->end()) {
+        for (const uint32_t node : ActingSet(map, id)) {
+          holders += std::count(it->second.begin(), it->second.end(), node);
+        }
+      }
+      if (holders >= map.write_quorum()) continue;
+      const auto name = [](const std::vector<uint32_t>& nodes) {
+        std::string text;
+        for (const uint32_t node : nodes) text += " " + std::to_string(node);
+        return text.empty() ? " none" : text;
+      };
+      const auto it = held->find(id);
+      return Violated(info.name + " needs " + id.hex().substr(0, 12) + " on nodes" +
+                      name(ActingSet(map, id)) + ", and is held by" +
+                      (it == held->end() ? " none" : name(it->second)));
+    }
+  }
+}
+
 void Story::Check() {
   const auto page = sim_->vault().List("case", {.limit = 10'000}, "");
   std::map<std::string, const ObjectInfo*> listed;
@@ -394,6 +595,7 @@ void Story::Check() {
   } else if (!absl::IsNotFound(page.status())) {
     return Violated("nothing can be listed: " + Message(page.status()));
   }
+  if (page.ok()) CheckHeld(page->objects);
   for (uint64_t n = 0; n < objects_.size() && !bad(); ++n) {
     const auto it = listed.find(Name(n));
     const Object& object = objects_[n];
@@ -402,13 +604,21 @@ void Story::Check() {
     } else if (object.expected == Expected::kAbsent && it != listed.end()) {
       Violated(Name(n) + " was removed and is listed");
     } else if (it != listed.end()) {
-      Must(CheckObject(*it->second, object.content), Name(n));
+      Status status = CheckObject(*it->second, object.content);
+      // Requests get lost, too.
+      for (int i = 0; i < 3 && absl::IsUnavailable(status); ++i) {
+        status = CheckObject(*it->second, object.content);
+      }
+      if (absl::IsDataLoss(status) && Rotten(*it->second)) continue;
+      if (absl::IsUnavailable(status) && away_ && sim_->Map().replicas == 1) continue;
+      Must(status, Name(n));
     }
   }
 }
 
 void Story::CheckQuiet() {
   Check();
+  if (bad() || !flipped_.empty()) return;  // Damage stays where it is until it is met.
   StatusOr<std::vector<std::string>> damage = sim_->Damage();
   if (!damage.ok()) return Violated("a check of everything: " + Message(damage.status()));
   if (!damage->empty()) return Violated("damage: " + damage->front());
@@ -428,6 +638,7 @@ void Story::CheckQuiet() {
     return Violated("a collection fails though all is quiet: " + report->ShortDebugString());
   }
   Settle();
+  restored_ = false;
   Check();
   for (Object& object : objects_) object.in_trash = false;
   proto::GcStartRequest look;
@@ -437,7 +648,11 @@ void Story::CheckQuiet() {
   AwaitCollection();
   const auto left = sim_->GcStatus();
   if (bad() || !left.ok()) return;
-  const uint64_t wanted = left->marked_records() * std::min(nodes_, sim_->Map().replicas);
+  const ClusterMap map = sim_->Map();
+  const auto in = std::count_if(map.nodes.begin(), map.nodes.end(),
+                                [](const MapNode& node) { return node.state == NodeState::kIn; });
+  const uint64_t wanted =
+      left->marked_records() * std::min<uint64_t>(static_cast<uint64_t>(in), map.replicas);
   if (left->listed_records() != wanted || left->in_trash_records() != 0) {
     Violated("the nodes hold other records than are needed: " + left->ShortDebugString());
   }
