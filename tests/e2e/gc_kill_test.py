@@ -19,7 +19,7 @@ import time
 import harness
 from cluster import Cluster
 from faults import CHANGES, Faults
-from gc_rounds import ALL_GOES, PHASES, GcRounds
+from gc_rounds import ALL_GOES, PHASES, GcRounds, quick_disk
 from harness import FULL
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS") or 0)
@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("HOLDFAST_KILLS") or 0)
 class EmbeddedGcKillTest(GcRounds):
 
     def kill_in_each_step(self, nodes, kills):
-        vault = harness.Vault(self, self.quick_disk(), nodes, ["--chunk-size", "64KiB"])
+        vault = harness.Vault(self, quick_disk(self), nodes, ["--chunk-size", "64KiB"])
         self.begin(vault, random.Random(f"{harness.SEED} {self.id()}"))
         phases = PHASES * (kills // len(PHASES) + 1)
         if kills < len(PHASES):
@@ -83,7 +83,7 @@ class Run:
             return self.process.returncode, self.shown + out.read().decode()
 
 
-AIMS = ["census", "early", "mark", "survey", "sweep", "compact", "compact", "by time"]
+AIMS = ["census", "purge", "begin", "mark", "survey", "sweep", "compact", "by time"]
 
 
 class ClusterGcKillTest(GcRounds):
@@ -93,7 +93,7 @@ class ClusterGcKillTest(GcRounds):
         rounds = KILLS or (40 if FULL else 1)
         self.of_coordinator, self.of_nodes = Faults(self, "coordinator"), Faults(self, "nodes")
         self.cluster = Cluster(
-            self, os.path.join(self.quick_disk(), "cluster"),
+            self, os.path.join(quick_disk(self), "cluster"),
             env_of=lambda what: (self.of_coordinator if what == "coordinator" else self.of_nodes).env)
         self.begin(self.cluster, random.Random(f"{harness.SEED} {self.id()}"))
         aims = AIMS * (rounds // len(AIMS) + 1)
@@ -125,8 +125,8 @@ class ClusterGcKillTest(GcRounds):
         for node in self.cluster.daemons:
             node.process.send_signal(sig)
 
-    def stop_coordinator(self, run, rule):
-        """Lets it go on until a call that it stops at."""
+    def coordinator_stops(self, run):
+        """Waits until it has; False when the run is over before."""
         coordinator = self.cluster.coordinator
         return self.until(lambda: coordinator.stopped or run.process.poll() is not None) and \
             coordinator.stopped
@@ -151,17 +151,17 @@ class ClusterGcKillTest(GcRounds):
             run = Run(self.v, self.path("run"))
             time.sleep(self.rng.uniform(0, 0.6))
             return run, "" if run.process.poll() is None else "over"
-        rule = {"early": f"sync */catalogue/*.log {self.rng.randrange(1, 5)} 1 stop",
+        rule = {"purge": "sync */catalogue/*.log 1 1 stop", "begin": "sync */catalogue/*.log 2 1 stop",
                 "compact": "list */gc 2 1 stop"}.get(aim, "list */gc 1 1 stop")
         self.of_coordinator.set(rule)
         run = Run(self.v, self.path("run"))
-        stopped = self.stop_coordinator(run, rule)
+        stopped = self.coordinator_stops(run)
         self.of_coordinator.set()
         if not stopped:
             return run, "over"
         if aim == "mark":
             return run, "mark"
-        if aim in ("early", "survey"):
+        if aim in ("purge", "begin", "survey"):
             self.signal_nodes(signal.SIGSTOP)
         elif aim == "sweep":
             self.of_nodes.set("write */segments/*.seg 1 1 stop")
@@ -224,7 +224,8 @@ class ClusterGcKillTest(GcRounds):
         self.add_tree()
         self.remove_a_tree()
         name, root = self.make_tree()
-        ingest = self.start_ingest(root) if aim != "early" else None
+        # An ingest writes to the catalogue too.
+        ingest = self.start_ingest(root) if aim not in ("purge", "begin") else None
         run, step = self.wait_in(aim)
         self.seen[step or aim] += 1
         ingest = ingest or self.start_ingest(root)

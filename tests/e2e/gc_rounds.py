@@ -54,6 +54,14 @@ def phase_of(calls):
     return phase
 
 
+def quick_disk(test):
+    """Where a vault goes that needs no disk of its own: where a sync takes no time, if there is such a
+    place. kill -9 leaves the page cache, so it makes no difference."""
+    if os.geteuid() != 0:
+        return tempfile.mkdtemp(dir=test.tmp)
+    return harness.SmallDisk(test, 512, in_memory=True).path
+
+
 class GcRounds(GcCase):
     """Rounds of ingest, rm and a gc that is cut off, of one vault."""
 
@@ -66,13 +74,6 @@ class GcRounds(GcCase):
         for _ in range(2):
             self.add_tree()
         self.plan = None
-
-    def quick_disk(self):
-        """Where the vault goes that needs no disk of its own: where a sync takes no time, if there is
-        such a place. kill -9 leaves the page cache, so it makes no difference."""
-        if os.geteuid() != 0:
-            return tempfile.mkdtemp(dir=self.tmp)
-        return harness.SmallDisk(self, 512, in_memory=True).path
 
     def make_tree(self):
         """(Its name, its path.) A part of it is what others have, or had."""
