@@ -9,7 +9,8 @@
 //   lose         a sync fails with EIO, and what was written to the file since its last one is gone
 //   kill, stop   the process gets SIGKILL or SIGSTOP before the call
 //   half         half of a write is done, then SIGKILL
-//   cut:DIR      the file system at DIR is shut down, with nothing that was not synced; the call goes on
+//   cut:DIR      the file system at DIR is shut down, with nothing that was not synced; the call goes on.
+//                As if its disk had a cache of its own, direct writes that no sync followed are gone too
 // BEGIN and END are offsets: only reads and writes that touch bytes between them match.
 // HOLDFAST_FAULTS_LOG names a file that gets a line for every call: pid, word, action or -, path.
 #define _GNU_SOURCE
@@ -46,6 +47,7 @@ struct extent {
   dev_t dev;
   ino_t ino;
   off_t offset, length;
+  int direct;  // A descriptor of it, for direct writes; else -1.
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -53,7 +55,7 @@ static struct rule rules[16];
 static int rule_count;
 static struct timespec read_at;
 static ino_t read_ino;
-static struct extent unsynced[1 << 16];  // Kept while a rule says "lose".
+static struct extent unsynced[1 << 16];  // Kept while a rule may take them away.
 static int unsynced_count, keeps_unsynced;
 static int log_fd = -2;
 
@@ -89,7 +91,9 @@ static void read_rules(void) {
         if (strcmp(op, words[i]) == 0) rule->ops |= 1u << i;
       }
     }
-    if (strcmp(rule->action, "lose") == 0) keeps_unsynced = 1;
+    if (strcmp(rule->action, "lose") == 0 || strncmp(rule->action, "cut:", 4) == 0) {
+      keeps_unsynced = 1;
+    }
     if (++rule_count == sizeof rules / sizeof *rules) break;
   }
 }
@@ -100,6 +104,19 @@ static void die(void) {
 }
 
 static void cut_power(const char* at) {
+  static const char zeros[1 << 16] __attribute__((aligned(4096)));
+  struct stat disk;
+  if (stat(at, &disk) != 0) abort();
+  for (int i = 0; i < unsynced_count; ++i) {
+    const struct extent* e = &unsynced[i];
+    if (e->direct < 0 || e->dev != disk.st_dev) continue;
+    // In place, and so without a word in the journal.
+    for (off_t done = 0; done < e->length;) {
+      off_t n = e->length - done < (off_t)sizeof zeros ? e->length - done : (off_t)sizeof zeros;
+      if (syscall(SYS_pwrite64, e->direct, zeros, n, e->offset + done) != n) break;
+      done += n;
+    }
+  }
   int fd = (int)syscall(SYS_openat, AT_FDCWD, at, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   unsigned no_log_flush = 2;
   if (ioctl(fd, 0x8004587d, &no_log_flush) != 0) abort();
@@ -166,7 +183,9 @@ static void wrote(int fd, off_t offset, ssize_t length) {
   if (!keeps_unsynced || length <= 0 || fstat(fd, &info) != 0) return;
   pthread_mutex_lock(&lock);
   if (unsynced_count == sizeof unsynced / sizeof *unsynced) abort();
-  unsynced[unsynced_count++] = (struct extent){info.st_dev, info.st_ino, offset, length};
+  int direct = syscall(SYS_fcntl, fd, F_GETFL) & O_DIRECT
+                   ? (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 100) : -1;
+  unsynced[unsynced_count++] = (struct extent){info.st_dev, info.st_ino, offset, length, direct};
   pthread_mutex_unlock(&lock);
 }
 
@@ -180,10 +199,11 @@ static void settle(int fd, int lose) {
     struct extent e = unsynced[i];
     if (e.dev != info.st_dev || e.ino != info.st_ino) {
       unsynced[kept++] = e;
-    } else if (lose && syscall(SYS_fallocate, fd, 3 /* punch a hole, keep the size */, e.offset,
-                               e.length) != 0) {
-      abort();
+      continue;
     }
+    if (e.direct >= 0) close(e.direct);
+    // Punches a hole, keeps the size.
+    if (lose && syscall(SYS_fallocate, fd, 3, e.offset, e.length) != 0) abort();
   }
   unsynced_count = kept;
   pthread_mutex_unlock(&lock);
