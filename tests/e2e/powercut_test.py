@@ -12,6 +12,7 @@ and 40 in full).
 """
 
 import collections
+import glob
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import time
 
 import harness
+from faults import Faults
 from gc_rounds import PHASES, GcRounds
 from harness import FULL, CrashTest, HoldfastTest
 
@@ -183,6 +185,20 @@ class PowerCutAfterwardsTest(HoldfastTest):
         disk.power_on()
         self.assertEqual([b"file"], vault.ls())
         self.assertEqual(b"content", vault.cat("file"))
+
+
+class ZerosTest(HoldfastTest):
+
+    def test_a_log_that_ends_in_zeros(self):
+        """ext4 may keep a file's new size, and not what was appended after the last sync."""
+        vault, faults = self.vault(), Faults(self)
+        faults.set("unlink */door 2 1 kill")  # When all is done, but for closing it.
+        vault.ingest(harness.write_file(self.path("file"), b"content"), env=faults.env, expect=-9)
+        logs = sorted(glob.glob(os.path.join(vault.dir, "catalogue", "*.log")), key=os.path.getsize)
+        os.truncate(logs[-1], os.path.getsize(logs[-1]) + 100)
+        self.assertEqual(b"content", vault.cat("file"))
+        vault.fsck()
+        vault.verify()
 
 
 if __name__ == "__main__":
