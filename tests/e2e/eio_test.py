@@ -3,7 +3,7 @@
 
 A sync that fails once is the last word on what was written before it: here that is gone, as the
 kernel lets go of pages that it could not write. HOLDFAST_FAULTS_ROUNDS=N sets how many syncs and
-writes fail, each in an ingest of its own (3; 60 in full, and 12 in a cluster).
+writes fail, each in an ingest of its own (2; 60 in full, and 12 in a cluster).
 """
 
 import fnmatch
@@ -62,7 +62,7 @@ class FailingSyncTest(CrashTest):
     def test_embedded(self):
         rng = random.Random(f"{harness.SEED} {self.id()}")
         self.make_source(scale=0.05)
-        rounds = ROUNDS or (60 if FULL else 3)
+        rounds = ROUNDS or (60 if FULL else 2)
         disk = quick_disk(self)
         mended = failed = hit = 0
         faults = Faults(self)
@@ -93,10 +93,12 @@ class FailingSyncTest(CrashTest):
 
     def test_cluster(self):
         """A node whose sync fails does not count; a coordinator whose sync fails acknowledges no more."""
+        if not FULL and not ROUNDS:
+            self.skipTest("in full")
         rng = random.Random(f"{harness.SEED} {self.id()}")
         self.make_source(scale=0.05)
         of_coordinator, of_nodes = Faults(self, "coordinator"), Faults(self, "nodes")
-        for i in range(ROUNDS or (12 if FULL else 1)):
+        for i in range(ROUNDS or 12):
             kind = ("coordinator", "nodes")[(i + harness.SEED) % 2]
             of_coordinator.set()
             of_nodes.set()
@@ -112,8 +114,8 @@ class FailingSyncTest(CrashTest):
                 client = self.start_ingest(cluster, log)
                 deadline = time.monotonic() + 60
                 while client.poll() is None and time.monotonic() < deadline:
-                    if faults.hits() and not cluster.coordinator.runs:
-                        break  # The client waits for it.
+                    if faults.hits():  # It may wait for a coordinator that will not come back.
+                        deadline = min(deadline, time.monotonic() + 5)
                     time.sleep(0.01)
                 hits = faults.hits()
                 self.assertTrue(hits)
@@ -151,18 +153,21 @@ class FailingSyncTest(CrashTest):
             cluster.coordinator.start()
 
 
+FILES = 8 if FULL else 4
+
+
 class FailingReadTest(HoldfastTest):
     """EIO where one record lies: named, and nothing but what it hit is affected."""
 
     def prepare(self, nodes=()):
         self.rng = random.Random(f"{harness.SEED} {self.id()}")
         self.source = self.new_dir("s")
-        for i in range(8):
+        for i in range(FILES):
             write_file(os.path.join(self.source, f"f{i}"), self.rng.randbytes(200_000))
         self.v = harness.Vault(self, quick_disk(self), nodes, ["--chunk-size", "64KiB"])
         self.v.ingest(self.source)
         self.faults = Faults(self)
-        self.bad = f"f{self.rng.randrange(8)}"
+        self.bad = f"f{self.rng.randrange(FILES)}"
         (stat,) = self.v.run("stat", f"c/s/{self.bad}", "--json").json
         ids = {bytes.fromhex(chunk["id"]) for chunk in stat["chunks"]}
         # A block in its midst, so that its neighbours have no part in it.
@@ -195,19 +200,19 @@ class FailingReadTest(HoldfastTest):
         self.prepare()
         result = self.try_it("cat", f"c/s/{self.bad}", expect=harness.INTEGRITY)
         self.assert_one_error_line(result, f"s/{self.bad}", "I/O error")
-        for i in range(8):
+        for i in range(FILES):
             if f"f{i}" != self.bad:
                 self.must_read(f"f{i}")
         result = self.try_it("verify", expect=harness.INTEGRITY)
         self.assertIn(f"s/{self.bad}", result.err.decode())
-        self.assertNotIn("s/f" + str((int(self.bad[1]) + 1) % 8), result.err.decode())
+        self.assertNotIn("s/f" + str((int(self.bad[1]) + 1) % FILES), result.err.decode())
         self.assertTrue(self.faults.hits())
         # It may have been the cable.
         self.must_be_whole()
 
     def test_two_copies(self):
         self.prepare(("disk-a", "disk-b"))
-        for i in range(8):
+        for i in range(FILES):
             self.must_read(f"f{i}")
         result = self.try_it("verify", expect=harness.INTEGRITY)
         self.assertIn(f"s/{self.bad}", result.err.decode())
@@ -217,13 +222,13 @@ class FailingReadTest(HoldfastTest):
         self.must_be_whole()
 
     def test_gc_leaves_the_segment(self):
-        for nodes in ((), ("disk-a", "disk-b")):
+        for nodes in ((), ("disk-a", "disk-b"))[:2 if FULL else 1]:
             with self.subTest(copies=len(nodes) or 1):
                 self.source = None
                 shutil.rmtree(self.path("s"), ignore_errors=True)
                 shutil.rmtree(self.path("out"), ignore_errors=True)
                 self.prepare(nodes)
-                gone = self.rng.choice([f"f{i}" for i in range(8) if f"f{i}" != self.bad])
+                gone = self.rng.choice([f"f{i}" for i in range(FILES) if f"f{i}" != self.bad])
                 self.v.run("rm", "--now", f"c/s/{gone}")
                 self.drop(gone)
                 result = self.try_it("gc", "--grace", "0", expect=harness.SOME_FAILED)
@@ -247,7 +252,7 @@ class FailingReadTest(HoldfastTest):
         self.v.run("rm", "--now", f"c/s/{self.bad}")
         self.drop(self.bad)
         listing.remove(f"s/{self.bad}".encode())
-        for _ in range(40 if FULL else 4):
+        for _ in range(40 if FULL else 2):
             at = self.rng.randrange(1, 40)
             what = self.rng.choice(["*/catalogue/*", "*/index/*", "*"])
             rule = f"read {what} {at} {self.rng.choice([0, 1, 3])} 5"

@@ -159,12 +159,8 @@ class FullDiskGcTest(GcCase):
         rng = random.Random(harness.SEED)
         rng.shuffle(batches)
         gone, half = batches[:2], batches[2:]
-        for batch in gone:
-            self.v.run("rm", "-r", f"c/{batch}")
-        for batch in half:
-            for k in rng.sample(range(6), 3):
-                self.v.run("rm", f"c/{batch}/f{k}")
-                os.unlink(os.path.join(self.source, batch, f"f{k}"))
+        some = [f"{batch}/f{k}" for batch in half for k in rng.sample(range(6), 3)]
+        self.v.run("rm", "-r", *[f"c/{name}" for name in gone + some])
         before = harness.free_bytes(disk)
         result = self.v.run("gc", "--undo-window", "0", "--grace", "0",
                             expect={harness.OK, harness.SOME_FAILED})
