@@ -2,15 +2,17 @@
 //
 // HOLDFAST_FAULTS names a file of rules, which is read again whenever it was replaced; each line is
 //   OPS GLOB FIRST COUNT ACTION [BEGIN END]
-// OPS are words below, with commas; GLOB is matched with the path of an open file, or the one that is
-// given. Of the calls that match, in each process, those from the FIRST on, COUNT of them (0: all
-// that follow), meet ACTION:
+// OPS are words below, with commas; GLOB is matched with the path of an open file, or the one that
+// is given. Of the calls that match, in each process, those from the FIRST on, COUNT of them (0:
+// all that follow), meet ACTION:
 //   a number     the call fails with that errno
 //   lose         a sync fails with EIO, and what was written to the file since its last one is gone
 //   kill, stop   the process gets SIGKILL or SIGSTOP before the call
 //   half         half of a write is done, then SIGKILL
-//   cut:DIR      the file system at DIR is shut down, with nothing that was not synced; the call goes on.
-//                As if its disk had a cache of its own, direct writes that no sync followed are gone too
+//   cut:DIR      the file system at DIR is shut down, with nothing that was not synced; the call
+//   goes on.
+//                As if its disk had a cache of its own, direct writes that no sync followed are
+//                gone too
 // BEGIN and END are offsets: only reads and writes that touch bytes between them match.
 // HOLDFAST_FAULTS_LOG names a file that gets a line for every call: pid, word, action or -, path.
 #define _GNU_SOURCE
@@ -126,8 +128,9 @@ static void cut_power(const char* at) {
 static void note(int op, const char* action, const char* path) {
   if (log_fd == -2) {
     const char* log = getenv("HOLDFAST_FAULTS_LOG");
-    log_fd = log == NULL ? -1 : (int)syscall(SYS_openat, AT_FDCWD, log,
-                                             O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    log_fd = log == NULL ? -1
+                         : (int)syscall(SYS_openat, AT_FDCWD, log,
+                                        O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   }
   if (log_fd < 0) return;
   char line[PATH_MAX + 128];
@@ -184,7 +187,8 @@ static void wrote(int fd, off_t offset, ssize_t length) {
   pthread_mutex_lock(&lock);
   if (unsynced_count == sizeof unsynced / sizeof *unsynced) abort();
   int direct = syscall(SYS_fcntl, fd, F_GETFL) & O_DIRECT
-                   ? (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 100) : -1;
+                   ? (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 100)
+                   : -1;
   unsynced[unsynced_count++] = (struct extent){info.st_dev, info.st_ino, offset, length, direct};
   pthread_mutex_unlock(&lock);
 }
@@ -210,11 +214,11 @@ static void settle(int fd, int lose) {
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define FAILS(op, path, begin, length)                                  \
-  int error = 0, met = meet(op, path, begin, length, &error);           \
-  if (met == FAIL || met == LOSE) {                                     \
-    errno = met == LOSE ? EIO : error;                                  \
-    return -1;                                                          \
+#define FAILS(op, path, begin, length)                        \
+  int error = 0, met = meet(op, path, begin, length, &error); \
+  if (met == FAIL || met == LOSE) {                           \
+    errno = met == LOSE ? EIO : error;                        \
+    return -1;                                                \
   }
 
 static ssize_t do_read(int fd, void* out, size_t n, off_t offset) {
@@ -235,7 +239,8 @@ static ssize_t do_write(int fd, const void* data, size_t n, off_t offset, int at
   if (at_end) offset = lseek(fd, 0, SEEK_CUR);
   FAILS(WRITE, path, offset, (long)n)
   if (met == HALF) n = n > 8192 ? n / 8192 * 4096 : n > 4096 ? 4096 : n / 2;
-  ssize_t done = at_end ? syscall(SYS_write, fd, data, n) : syscall(SYS_pwrite64, fd, data, n, offset);
+  ssize_t done =
+      at_end ? syscall(SYS_write, fd, data, n) : syscall(SYS_pwrite64, fd, data, n, offset);
   if (met == HALF) die();
   int kept = errno;
   wrote(fd, offset, done);
@@ -243,7 +248,9 @@ static ssize_t do_write(int fd, const void* data, size_t n, off_t offset, int at
   return done;
 }
 ssize_t write(int fd, const void* data, size_t n) { return do_write(fd, data, n, 0, 1); }
-ssize_t pwrite(int fd, const void* data, size_t n, off_t at) { return do_write(fd, data, n, at, 0); }
+ssize_t pwrite(int fd, const void* data, size_t n, off_t at) {
+  return do_write(fd, data, n, at, 0);
+}
 ssize_t pwrite64(int fd, const void* data, size_t n, off64_t at) {
   return do_write(fd, data, n, at, 0);
 }
