@@ -113,7 +113,10 @@ class FullDiskGcTest(GcCase):
                            random_bytes(self.FILE, f"{harness.SEED} {i} {k}"))
             result = self.v.ingest(batch, env=faults.env, expect=None)
             if result.code != -9 or len(result.json_of("object")) < 7:
-                result = self.v.ingest(batch, expect={harness.FAILED, harness.SOME_FAILED})
+                # Opening the vault again gives back what the one that ended had reserved.
+                result = self.v.ingest(batch, expect={harness.OK, harness.FAILED, harness.SOME_FAILED})
+                if result.code == harness.OK:
+                    continue
                 self.assertRegex(result.err.decode().lower(), "space|full|room")
                 self.v.run("rm", "--now", "-r", f"c/b{i}", expect={harness.OK, harness.NOT_FOUND})
                 return i
