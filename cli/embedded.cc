@@ -181,7 +181,7 @@ bool EmbeddedVault::OpenNodes(const KeyFile&, OpenError* error) {
   // Another vault's disk, or none at all, where a node must be: that is damage, not a wrong key.
   const Status& first = node_states_.front().open_status;
   *error = {Annotate(first, "no node of the vault could be opened"),
-            absl::IsUnavailable(first)          ? kExitFailed
+            absl::IsUnavailable(first) || absl::IsResourceExhausted(first) ? kExitFailed
             : absl::IsFailedPrecondition(first) ? kExitBusy  // Its index is in use.
                                                 : kExitIntegrity};
   return false;

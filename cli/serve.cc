@@ -191,8 +191,12 @@ Status RunCoordinator(const std::string& config_path) {
   RaiseOpenFileLimit();
   ASSIGN_OR_RETURN(const CoordinatorConfig config, ReadCoordinatorConfig(config_path));
   ASSIGN_OR_RETURN(const KeyFile key, ReadServerKey(config.key_file, true));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Kv> catalogue,
-                   OpenRocksKv(config.dir + "/catalogue", false, CatalogueKvOptions(key)));
+  StatusOr<std::unique_ptr<Kv>> opened =
+      OpenRocksKv(config.dir + "/catalogue", false, CatalogueKvOptions(key));
+  if (absl::IsDataLoss(opened.status())) {
+    return absl::DataLossError(Message(opened.status()) + ": run `holdfast coordinator rebuild`");
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Kv> catalogue, std::move(opened));
   AccessTable access;
   ASSIGN_OR_RETURN(const std::unique_ptr<ZmqTransport> transport,
                    ZmqTransport::Open(ServerOptions(key, config.listen, access, true)));

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/bytes.h"
 #include "common/crypto/check.h"
+#include "common/io/fs.h"
 #include "common/kv/rocks_status.h"
 
 namespace holdfast {
@@ -99,10 +100,35 @@ StatusOr<std::string> ReadLog(rocksdb::Env& env, const std::string& dir, const s
   return contents;
 }
 
+// The log is no good from `at` on. ext4 may keep the new size of a file, but not what was appended:
+// a power cut then leaves zeros to the end. Where that is so, the file is cut off at `at`, as after
+// any crash; RocksDB would not open it. What it held there was never synced.
+StatusOr<bool> CutZeros(const std::string& path, Bytes log, size_t at) {
+  constexpr size_t kZeros = 16;  // So many are no chance in what is encrypted.
+  std::string raw;
+  RETURN_IF_ERROR(
+      FromRocksOpen(rocksdb::ReadFileToString(rocksdb::Env::Default(), path, &raw), path));
+  const size_t written = raw.find_last_not_of('\0') + 1;
+  if (raw.size() < log.size() || raw.size() - written < kZeros) return false;
+  for (size_t i = at + 1; i + kHeaderSize <= log.size(); ++i) {
+    if (IntactAt(log, i)) return false;
+  }
+  OpenOptions open;
+  open.write = true;
+  ASSIGN_OR_RETURN(const std::unique_ptr<File> file, PosixFs().Open(path, open));
+  RETURN_IF_ERROR(file->Truncate(raw.size() - log.size() + at));
+  RETURN_IF_ERROR(file->DataSync());
+  return true;
+}
+
 StatusOr<Walk> CheckLog(rocksdb::Env& env, const std::string& dir, const std::string& name,
                         bool torn_tail) {
   ASSIGN_OR_RETURN(std::string contents, ReadLog(env, dir, name));
   Walk walk = WalkLog(AsBytes(contents));
+  if (walk.ending == Ending::kDamaged && torn_tail) {
+    ASSIGN_OR_RETURN(const bool cut, CutZeros(dir + "/" + name, AsBytes(contents), walk.at));
+    if (cut) walk.ending = Ending::kTorn;
+  }
   if (walk.ending == Ending::kClean || (walk.ending == Ending::kTorn && torn_tail)) return walk;
   return absl::DataLossError(
       absl::StrCat(dir, ": damaged: the file ", name, " at offset ", walk.at));

@@ -2,7 +2,8 @@
 // them. RocksDB takes a record that runs past the end of the file, or whose type says that it
 // belongs to a recycled log, for the end of the log: one flipped bit in a header then silently
 // drops every record after it. Here the log ends early only where the bytes can be what a crash
-// leaves of its last record; everything else is kDataLoss.
+// leaves of its last record; everything else is kDataLoss. Zeros that a power cut has left behind the
+// last record that was synced are cut off.
 //
 // Log format: https://github.com/facebook/rocksdb/wiki/Write-Ahead-Log-File-Format
 #pragma once

@@ -221,7 +221,8 @@ class RocksKv : public Kv {
     rocksdb::WriteOptions how;
     how.sync = sync;
     how.disableWAL = !options_.wal;
-    RETURN_IF_ERROR(FromRocks(db_->Write(how, &rows), dir_));
+    last_write_ = FromRocks(db_->Write(how, &rows), dir_);
+    RETURN_IF_ERROR(last_write_);
     batches_++;
     unflushed_ = true;
     if (sync) durable_ = batches_;
@@ -230,6 +231,8 @@ class RocksKv : public Kv {
 
   Status Flush() override {
     std::lock_guard lock(write_mutex_);
+    // RocksDB ends the process when it is asked to sync a log that it could not write or sync.
+    if (options_.wal) RETURN_IF_ERROR(last_write_);
     RETURN_IF_ERROR(
         FromRocks(options_.wal ? db_->FlushWAL(true) : db_->Flush(rocksdb::FlushOptions()), dir_));
     durable_ = batches_;
@@ -410,6 +413,7 @@ class RocksKv : public Kv {
   std::mutex write_mutex_;
   uint64_t batches_ = 0;  // Written ever; guarded by write_mutex_.
   bool unflushed_ = false;
+  Status last_write_;  // Guarded too.
 };
 
 // What lies in a directory before it is opened.

@@ -29,8 +29,8 @@ def free_ports(count=2):
 class Daemon:
     """One `serve`, which may be stopped and started again."""
 
-    def __init__(self, what, config, log, enter=()):
-        self.what, self.config, self.log, self.enter = what, config, log, enter
+    def __init__(self, what, config, log, enter=(), env=None):
+        self.what, self.config, self.log, self.enter, self.env = what, config, log, enter, env
         self.process = None
 
     def start(self):
@@ -38,7 +38,7 @@ class Daemon:
             begin = log.tell()
             self.process = subprocess.Popen(
                 [*self.enter, BINARY, self.what, "serve", "--config", self.config],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         deadline = time.monotonic() + 30
         while b"listening on" not in self.said(begin):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -59,6 +59,12 @@ class Daemon:
     def runs(self):
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def stopped(self):
+        """By SIGSTOP."""
+        with open(f"/proc/{self.process.pid}/stat", "rb") as file:
+            return file.read().rsplit(b")", 1)[1].split()[0] == b"T"
+
     def peak_rss_bytes(self):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
             for line in status:
@@ -70,13 +76,14 @@ class Daemon:
 class Cluster(harness.Vault):
     """A coordinator and nodes, each a process. A vault like any, named by its endpoint.
 
-    With a Network, "coordinator", "node-0" … and "client" are machines of it.
+    With a Network, "coordinator", "node-0" … and "client" are machines of it. env_of says with which
+    environment one of them runs, but for "client".
     """
 
     def __init__(self, test, directory, nodes=3, replicas=3, out_after=600, network=None,
-                 sites=(), site_of=lambda i: "site"):
+                 sites=(), site_of=lambda i: "site", env_of=lambda what: None):
         super().__init__(test, directory, make=False)
-        self.base, self.network, self.site_of = directory, network, site_of
+        self.base, self.network, self.site_of, self.env_of = directory, network, site_of, env_of
         os.makedirs(directory, exist_ok=True)
         if network:
             network.add("client")
@@ -91,7 +98,7 @@ class Cluster(harness.Vault):
             file.write(text)
         self.coordinator = Daemon("coordinator", os.path.join(home, "coordinator.toml"),
                                   os.path.join(directory, "coordinator.log"),
-                                  self.enter("coordinator"))
+                                  self.enter("coordinator"), env_of("coordinator"))
         test.addCleanup(self.stop)
         self.daemons = []
         self.coordinator.start()
@@ -114,7 +121,8 @@ class Cluster(harness.Vault):
         self.run("cluster", "join", home, "--listen", self.endpoint(f"node-{i}"),
                  "--weight", "1", "--place", f"{self.site_of(i)}/rack/host-{i}")
         node = Daemon("node", os.path.join(home, "node.toml"),
-                      os.path.join(self.base, f"node-{i}.log"), self.enter(f"node-{i}"))
+                      os.path.join(self.base, f"node-{i}.log"), self.enter(f"node-{i}"),
+                      self.env_of(f"node-{i}"))
         self.daemons.append(node)
         node.start()
 

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """A full disk: a clear line, nothing acknowledged lost, and it goes on when there is space again."""
 
+import contextlib
 import hashlib
 import os
+import random
 import tempfile
 
 import harness
-from harness import MIB, HoldfastTest, random_bytes, write_file
+from faults import Faults
+from gc_test import GcCase
+from harness import FULL, MIB, HoldfastTest, random_bytes, write_file
 
 
 class FullDiskTest(HoldfastTest):
@@ -88,6 +92,96 @@ class FullDiskTest(HoldfastTest):
                     with open(os.path.join(top, name), "rb") as got, \
                             open(os.path.join(source, name), "rb") as want:
                         self.assertEqual(want.read(), got.read(), name)
+
+
+class FullDiskGcTest(GcCase):
+    """rm and gc on a disk that takes no more chunks; reading on one that takes nothing at all."""
+
+    DISK_MIB, FILE = (64, MIB) if FULL else (32, MIB // 2)
+
+    def fill(self):
+        """Batches, each in a segment of its own, until one does not fit; how many did."""
+        faults = Faults(self)
+        # A log that was not closed is not gone on with.
+        faults.set("unlink */door 2 1 kill")
+        self.source = self.new_dir("s")
+        for i in range(20):
+            batch = os.path.join(self.source, f"b{i}")
+            os.mkdir(batch)
+            for k in range(6):
+                write_file(os.path.join(batch, f"f{k}"),
+                           random_bytes(self.FILE, f"{harness.SEED} {i} {k}"))
+            result = self.v.ingest(batch, env=faults.env, expect=None)
+            if result.code != -9 or len(result.json_of("object")) < 7:
+                # Opening the vault again gives back what the one that ended had reserved.
+                result = self.v.ingest(batch, expect={harness.OK, harness.FAILED, harness.SOME_FAILED})
+                if result.code == harness.OK:
+                    continue
+                self.assertRegex(result.err.decode().lower(), "space|full|room")
+                self.v.run("rm", "--now", "-r", f"c/b{i}", expect={harness.OK, harness.NOT_FOUND})
+                return i
+        self.fail("the disk does not get full")
+
+    def fill_the_rest(self, disk):
+        filler = write_file(os.path.join(disk, "filler"), b"")
+        with open(filler, "ab", buffering=0) as file:
+            for size in (MIB, 4096, 1):
+                with contextlib.suppress(OSError):
+                    while file.write(bytes(size)):
+                        pass
+        self.assertLess(harness.free_bytes(disk), 4096)
+        return filler
+
+    def must_read(self, batches):
+        self.v.run("status")
+        self.v.run("ls", "c")
+        self.v.verify()
+        self.must_restore(*batches)
+
+    def test_gc_gives_space_back(self):
+        disk = harness.SmallDisk(self, self.DISK_MIB, in_memory=True).path
+        self.v = harness.Vault(self, disk)
+        count = self.fill()
+        batches = [f"b{i}" for i in range(count)]
+        self.assertGreaterEqual(count, 6)
+        print(f"{count} batches, {harness.free_bytes(disk) / MIB:.1f} MiB free")
+        self.must_read(batches)
+        filler = self.fill_the_rest(disk)
+        # Opening a vault writes a little. With not one byte free that may fail, and says why.
+        for args in (["status"], ["verify"], ["gc", "--grace", "0"], ["rm", "-r", "c/b0"]):
+            result = self.v.run(*args, expect=None)
+            print(f"nothing free: {args[0]} exits {result.code}")
+            self.assertIn(result.code, (harness.OK, harness.FAILED, harness.SOME_FAILED))
+            if result.code != harness.OK:
+                self.assertRegex(result.err.decode().lower(), "space|room")
+            elif args[0] == "rm":
+                batches.remove("b0")
+        # With a little room all of it is there.
+        os.truncate(filler, os.path.getsize(filler) - MIB)
+        self.must_read(batches)
+        os.unlink(filler)
+        # Whole segments, and half of each of the others.
+        rng = random.Random(harness.SEED)
+        rng.shuffle(batches)
+        gone, half = batches[:2], batches[2:]
+        some = [f"{batch}/f{k}" for batch in half for k in rng.sample(range(6), 3)]
+        self.v.run("rm", "-r", *[f"c/{name}" for name in gone + some])
+        before = harness.free_bytes(disk)
+        result = self.v.run("gc", "--undo-window", "0", "--grace", "0",
+                            expect={harness.OK, harness.SOME_FAILED})
+        given_back = harness.free_bytes(disk) - before
+        print(f"{given_back / MIB:.1f} MiB given back")
+        self.assertGreater(given_back, (12 + 3 * len(half)) * self.FILE * 0.9)
+        self.must_be_tight()
+        self.v.fsck()
+        self.v.verify()
+        more = self.new_dir("more")
+        for k in range(12):
+            write_file(os.path.join(more, f"f{k}"), random_bytes(self.FILE, f"{harness.SEED} more {k}"))
+        self.v.ingest(more, to="d")
+        self.v.restore(self.path("d"), "d")
+        self.assert_same_tree(more, self.path("d/more"))
+        self.v.verify()
 
 
 if __name__ == "__main__":

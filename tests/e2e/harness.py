@@ -408,26 +408,42 @@ def _own_mounts():
 
 
 class SmallDisk:
-    """A small ext4 of the test's own on a loop device, mounted at `path`, where only this process
-    and its children see it; the test is skipped where that cannot be. Its power can be cut."""
+    """A small file system of the test's own on a loop device, mounted at `path`, where only this process
+    and its children see it; the test is skipped where that cannot be. Its power can be cut.
 
-    SHUTDOWN, NO_LOG_FLUSH = 0x8004587d, 2  # FS_IOC_SHUTDOWN, EXT4_GOING_FLAGS_NOLOGFLUSH
+    With `in_memory` its image is in memory where there is room, so that a sync takes no time.
+    """
 
-    def __init__(self, test, mib, options="loop"):
-        self.path = test.new_dir("mount")
-        self.image, self.options = test.path("image"), options
+    # FS_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH; xfs has the same numbers.
+    SHUTDOWN, NO_LOG_FLUSH = 0x8004587d, 2
+
+    def __init__(self, test, mib, options="loop", kind="ext4", in_memory=False):
+        others = [name for name in os.listdir(test.tmp) if name.startswith("mount")]
+        self.path = test.new_dir(f"mount{len(others) or ''}")
+        self.image, self.options = self.path + ".image", options
         if os.geteuid() != 0:
             test.skipTest("needs root to mount a small file system")
+        with open("/proc/filesystems", encoding="ascii") as known:
+            # A kernel with modules may load one when it is asked to mount.
+            if kind not in known.read().split() and not os.path.isdir("/lib/modules"):
+                test.skipTest(f"this kernel has no {kind}")
         _own_mounts()
+        if in_memory and os.path.isdir("/dev/shm") and free_bytes("/dev/shm") > 4 * mib * MIB:
+            base = tempfile.mkdtemp(prefix="holdfast-e2e.", dir="/dev/shm")
+            test.addCleanup(remove_tree, base)
+            self.image = os.path.join(base, "image")
         with open(self.image, "wb") as file:
             file.truncate(mib * MIB)
-        made = subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", self.image], capture_output=True,
-                              check=False)
+        make = {"ext4": ["mkfs.ext4", "-q", "-F", "-m", "0"], "xfs": ["mkfs.xfs", "-q", "-f"]}[kind]
+        if shutil.which(make[0]) is None:
+            test.skipTest(f"no {make[0]}")
+        made = subprocess.run([*make, self.image], capture_output=True, check=False)
         if made.returncode != 0:
-            test.skipTest(f"mkfs.ext4 failed: {made.stderr.decode()}")
+            test.skipTest(f"{make[0]} failed: {made.stderr.decode()}")
         mounted = self._mount()
         if mounted.returncode != 0:
-            test.skipTest(f"cannot mount a loop device here: {mounted.stderr.decode().strip()}")
+            test.skipTest(f"cannot mount a loop device with {kind} here: "
+                          f"{mounted.stderr.decode().strip()}")
         test.addCleanup(subprocess.run, ["umount", "-l", self.path], check=False,
                         stderr=subprocess.DEVNULL)
 
