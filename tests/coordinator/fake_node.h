@@ -53,6 +53,8 @@ class FakeNode : public Service {
         return ListCommits(request, reply);
       case rpc::kNodeConfigure:
         return Configure(request, reply);
+      case rpc::kNodeGcBegin:
+        return reply(MakeMessage(rpc::kNodeGcBegin, proto::NodeGcBeginReply()));
       default:
         reply(absl::InvalidArgumentError("the fake node has no such method"));
     }

@@ -214,6 +214,25 @@ TEST_F(NodeGcTest, OlderRunsAndGenerationsAreRefused) {
   EXPECT_EQ(StatOne(0), PRESENT);
 }
 
+// One whose catalogue was made anew since, by another one.
+TEST_F(NodeGcTest, CommitsOfAnOlderCoordinatorAreRefused) {
+  const auto commit = [&](uint64_t number, uint64_t generation) {
+    RpcMessage put =
+        PutMessage({{IdOf(number), PayloadOf(number, 100), RecordKind::kCommitRecord, number}}, 1);
+    proto::NodePutRequest head;
+    EXPECT_TRUE(head.ParseFromString(put.head));
+    head.set_generation(generation);
+    head.SerializeToString(&put.head);
+    return rig_.Call(std::move(put)).status();
+  };
+  EXPECT_TRUE(commit(1, 1).ok());
+  ASSERT_TRUE(gc_.Begin({2, 1, 0}).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(commit(2, 1)));
+  EXPECT_TRUE(commit(2, 2).ok());
+  Rebuild();
+  EXPECT_TRUE(absl::IsFailedPrecondition(commit(3, 1)));
+}
+
 // Whoever may only store things moves neither the generation nor E.
 TEST_F(NodeGcTest, APrincipalCannotLockTheCoordinatorOut) {
   const auto as_principal = [](RpcMessage message) {

@@ -413,17 +413,23 @@ void Story::CollectByClone() {
   if (!sim_->clone_runs()) return;
   proto::GcStartRequest request;
   request.set_consent(true);
-  const uint64_t runs = busy_ ? 1 : 1 + choice_.Below(4);
-  for (uint64_t run = 0; run < runs; ++run) {
+  // Each has a horizon above that of the one before.
+  for (uint64_t run = busy_ ? 4 : choice_.Below(4); run < 5; ++run) {
     const auto started = sim_->GcStart(request, /*clone=*/true);
     log_.push_back("  collection by the old coordinator: " +
                    (started.ok() ? "begun" : Message(started.status())));
     if (busy_ || !started.ok()) return;
-    sim_->RunFor(static_cast<int64_t>(choice_.Below(40'000)) * kMilli);
+    for (int i = 0; i < 60; ++i) {
+      sim_->RunFor(kSecond);
+      const auto report = sim_->GcStatus(/*clone=*/true);
+      if (!report.ok() || report->phase() == proto::GcStatusReply::DONE ||
+          report->phase() == proto::GcStatusReply::FAILED) {
+        log_.push_back("  " +
+                       (report.ok() ? report->ShortDebugString() : Message(report.status())));
+        break;
+      }
+    }
   }
-  const auto report = sim_->GcStatus(/*clone=*/true);
-  log_.push_back("  of the old coordinator: " +
-                 (report.ok() ? report->ShortDebugString() : Message(report.status())));
 }
 
 // The coordinator's disk is put back to an earlier image while nodes are away that could say so.
