@@ -89,10 +89,16 @@ proto::GcStatusReply Collector::Report() const {
 }
 
 void Collector::Enter(proto::GcStatusReply::Phase phase, uint64_t total) {
+  const int64_t now = env_.clock.MonotonicNanos();
+  if (report_.phase() != Phase::PHASE_UNSPECIFIED) {
+    proto::GcStatusReply::PhaseTime& took = *report_.add_took();
+    took.set_phase(report_.phase());
+    took.set_nanos(now - phase_began_nanos_);
+  }
   report_.set_phase(phase);
   report_.set_done(0);
   report_.set_total(total);
-  phase_began_nanos_ = env_.clock.MonotonicNanos();
+  phase_began_nanos_ = now;
 }
 
 void Collector::Fail(const Status& status) {
