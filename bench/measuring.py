@@ -1,9 +1,10 @@
-"""What the benches share: running commands under a clock, corpora, the machine's name."""
+"""What the benches share: running commands under a clock, clusters, corpora, the machine's name."""
 
 import datetime
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,51 @@ def run(args, sync=None, env=None):
             tail = log.read()[-2000:].decode("utf-8", "replace")
             fail(f"exit {child.returncode}: {' '.join(args)}\n{tail}")
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Cluster:
+    """scripts/dev-cluster.sh, for as long as it is entered."""
+
+    PORT = "17400"
+
+    def __init__(self, binary, work, nodes=1, replicas=None, keep=False, env=None):
+        self.binary, self.dir, self.nodes = binary, os.path.join(work, "cluster"), nodes
+        self.replicas, self.keep = replicas or min(nodes, 3), keep
+        self.env = dict(os.environ, HOLDFAST_BINARY=binary, HOLDFAST_PORT=self.PORT, **(env or {}))
+        self.vault, self.key = f"tcp://127.0.0.1:{self.PORT}", os.path.join(self.dir, "key")
+
+    def __enter__(self):
+        os.mkdir(self.dir)
+        run([self.binary, "cluster", "init", os.path.join(self.dir, "coordinator"), "--listen",
+             self.vault, "--key", self.key, "--replicas", str(self.replicas)])
+        self.script = subprocess.Popen([os.path.join(ROOT, "scripts/dev-cluster.sh"), str(self.nodes),
+                                        self.dir], env=self.env, stdout=subprocess.PIPE, text=True)
+        line = self.script.stdout.readline()
+        if "run in" not in line:
+            fail(f"no cluster: {line}")
+        children = subprocess.run(["pgrep", "-P", str(self.script.pid)], capture_output=True, text=True,
+                                  check=True).stdout.split()
+        self.daemons = {}  # Process by its config file's directory.
+        for pid in children:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8") as words:
+                config = words.read().split("\0")[-2]
+            self.daemons[os.path.basename(os.path.dirname(config))] = int(pid)
+        return self
+
+    def __exit__(self, *_):
+        self.script.send_signal(signal.SIGTERM)
+        self.script.wait()
+        if not self.keep:
+            remove(self.dir)
+
+    def command(self, *args):
+        return [self.binary, "--vault", self.vault, "--key", self.key, *args]
 
 
 def first_line(args):

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "absl/strings/ascii.h"
 #include "cli/ask.h"
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -99,7 +100,12 @@ Json ReportJson(const Report& report) {
                {"freed_bytes", report.freed_bytes()},
                {"copied_bytes", report.copied_bytes()},
                {"mark_memory_bytes", report.peak_mark_bytes()},
+               {"took", Json::array()},
                {"notes", Json::array()}};
+  for (const Report::PhaseTime& phase : report.took()) {
+    json["took"].push_back({{"phase", absl::AsciiStrToLower(Report::Phase_Name(phase.phase()))},
+                            {"seconds", static_cast<double>(phase.nanos()) / kSecond}});
+  }
   for (const std::string& note : report.notes()) json["notes"].push_back(note);
   return json;
 }

@@ -89,10 +89,16 @@ proto::GcStatusReply Collector::Report() const {
 }
 
 void Collector::Enter(proto::GcStatusReply::Phase phase, uint64_t total) {
+  const int64_t now = env_.clock.MonotonicNanos();
+  if (report_.phase() != Phase::PHASE_UNSPECIFIED) {
+    proto::GcStatusReply::PhaseTime& took = *report_.add_took();
+    took.set_phase(report_.phase());
+    took.set_nanos(now - phase_began_nanos_);
+  }
   report_.set_phase(phase);
   report_.set_done(0);
   report_.set_total(total);
-  phase_began_nanos_ = env_.clock.MonotonicNanos();
+  phase_began_nanos_ = now;
 }
 
 void Collector::Fail(const Status& status) {
@@ -216,17 +222,17 @@ void Collector::TakeCensus(const std::vector<uint32_t>& asked, const NodeReplies
   report_.set_run(run_);
   if (request_.dry_run()) return StartRun();
   Enter(Phase::PURGE, 0);
-  PurgeSome();
+  PurgeSome("");
 }
 
-void Collector::PurgeSome() {
-  purge_(env_.clock.WallNanos() - request_.undo_window_nanos(),
-         [this, serial = serial_](const StatusOr<uint64_t>& purged) {
+void Collector::PurgeSome(std::string cursor) {
+  purge_(env_.clock.WallNanos() - request_.undo_window_nanos(), std::move(cursor),
+         [this, serial = serial_](const StatusOr<Purged>& purged) {
            if (serial != serial_ || !GoOn()) return;
            if (!purged.ok()) return Fail(purged.status());
-           report_.set_purged_versions(report_.purged_versions() + *purged);
+           report_.set_purged_versions(report_.purged_versions() + purged->versions);
            report_.set_done(report_.purged_versions());
-           *purged > 0 ? PurgeSome() : StartRun();
+           purged->cursor.empty() ? StartRun() : PurgeSome(purged->cursor);
          });
 }
 

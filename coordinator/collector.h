@@ -31,9 +31,13 @@ KvBatch GcRowsAfterRebuild(uint64_t run);
 
 class Collector {
  public:
-  // Purges some of the versions removed before then; `done` gets how many, 0 at the end.
-  using Purge = std::function<void(int64_t removed_before,
-                                   std::function<void(const StatusOr<uint64_t>&)> done)>;
+  // Purges some of the versions removed before then, from `cursor` on (PlanPurge).
+  struct Purged {
+    uint64_t versions = 0;
+    std::string cursor;  // Where to go on; empty: that was all.
+  };
+  using PurgedFn = std::function<void(const StatusOr<Purged>&)>;
+  using Purge = std::function<void(int64_t removed_before, std::string cursor, PurgedFn done)>;
   Collector(const CoordinatorOptions& options, const CoordinatorEnv& env, Catalogue& catalogue,
             Sessions& sessions, CommitLog& log, NodeClient& nodes, const Guard& guard, Purge purge)
       : options_(options),
@@ -77,7 +81,7 @@ class Collector {
   StatusOr<uint64_t> ReadNumber(const char* row);
   void Census();
   void TakeCensus(const std::vector<uint32_t>& asked, const NodeReplies& replies);
-  void PurgeSome();
+  void PurgeSome(std::string cursor);
   void StartRun();
   void Begin();
   void TakeBegin(const std::vector<uint32_t>& asked, const NodeReplies& replies);

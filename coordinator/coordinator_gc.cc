@@ -11,27 +11,25 @@ constexpr size_t kPurgedAtOnce = 1000;
 
 }  // namespace
 
-void Coordinator::Impl::PurgeLater(int64_t removed_before,
-                                   std::function<void(const StatusOr<uint64_t>&)> done) {
+void Coordinator::Impl::PurgeLater(int64_t removed_before, std::string cursor,
+                                   Collector::PurgedFn done) {
   Pending pending;
-  pending.task = [this, removed_before, done = std::move(done)] {
+  pending.task = [this, removed_before, cursor = std::move(cursor), done = std::move(done)] {
     if (!log_.refused().ok()) return done(log_.refused());
     if (!log_.obstacle().ok()) return done(log_.obstacle());
-    bool more = false;
+    Collector::Purged purged{0, cursor};
     Counters counters = log_.counters();
     counters.last_commit_nanos = env_.clock.WallNanos();
     StatusOr<CommitPlan> plan =
-        PlanPurge(counters, catalogue_, removed_before, kPurgedAtOnce, &more);
+        PlanPurge(counters, catalogue_, removed_before, kPurgedAtOnce, &purged.cursor);
     if (!plan.ok()) return done(plan.status());
-    uint64_t versions = 0;
     for (const KvMutation& m : plan->mutations) {
-      versions += m.key[0] == static_cast<char>(RowKind::kObject);
+      purged.versions += m.key[0] == static_cast<char>(RowKind::kObject);
     }
-    if (plan->mutations.empty()) return done(uint64_t{0});
-    versions = std::max<uint64_t>(versions, more);  // There may be none among what goes.
+    if (plan->mutations.empty()) return done(purged);
     if (std::exchange(unrecorded_, false)) cluster_.AppendAllRows(plan->mutations);
-    Status written = log_.Append(*std::move(plan), [this, versions, done](const Status& status) {
-      status.ok() ? done(versions) : done(status);
+    Status written = log_.Append(*std::move(plan), [this, purged, done](const Status& status) {
+      status.ok() ? done(purged) : done(status);
       Pump();
     });
     if (written.ok()) return;

@@ -43,8 +43,8 @@ class Coordinator::Impl {
         log_(options_, env_, catalogue_, nodes_, guard_, [this] { ObstacleChanged(); }),
         repair_(options_.map, env_, nodes_, guard_, options_.out_after_nanos, RepairHooks()),
         collector_(options_, env_, catalogue_, sessions_, log_, nodes_, guard_,
-                   [this](int64_t removed_before, auto done) {
-                     PurgeLater(removed_before, std::move(done));
+                   [this](int64_t removed_before, std::string cursor, auto done) {
+                     PurgeLater(removed_before, std::move(cursor), std::move(done));
                    }) {}
   ~Impl() { guard_.Close(); }
 
@@ -92,7 +92,7 @@ class Coordinator::Impl {
   StatusOr<proto::OpenSessionReply> OpenSession(const proto::OpenSessionRequest& request);
   StatusOr<proto::CloseSessionReply> CloseSession(const proto::CloseSessionRequest& request);
   // A commit of what was removed before then, once nothing is under way.
-  void PurgeLater(int64_t removed_before, std::function<void(const StatusOr<uint64_t>&)> done);
+  void PurgeLater(int64_t removed_before, std::string cursor, Collector::PurgedFn done);
   StatusOr<proto::GcStartReply> GcStart(const proto::GcStartRequest& request);
   StatusOr<proto::GcStatusReply> GcStatus(const proto::GcStatusRequest& request);
   StatusOr<proto::GcStopReply> GcStop(const proto::GcStopRequest& request);

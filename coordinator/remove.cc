@@ -1,6 +1,7 @@
 #include "coordinator/remove.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/coding.h"
@@ -325,18 +326,21 @@ StatusOr<RemovePlan> PlanRemove(const Counters& counters, Catalogue& catalogue, 
 }
 
 StatusOr<CommitPlan> PlanPurge(const Counters& counters, Catalogue& catalogue,
-                               int64_t removed_before_nanos, size_t limit, bool* more) {
+                               int64_t removed_before_nanos, size_t limit, std::string* cursor) {
   CommitPlan plan;
   plan.counters = counters;
-  *more = false;
+  // What was purged before that lies in the way of a scan until the catalogue is compacted.
+  const std::string begin = std::max(RemovedKey(0, ""), std::exchange(*cursor, ""));
   if (removed_before_nanos <= 0) return plan;
   std::vector<ParsedRemovedKey> due;
   std::vector<std::string> keys;  // Of their object rows.
   Status error;
-  RETURN_IF_ERROR(catalogue.kv().Scan(RemovedKey(0, ""), RemovedKey(removed_before_nanos, ""),
+  RETURN_IF_ERROR(catalogue.kv().Scan(begin, RemovedKey(removed_before_nanos, ""),
                                       [&](std::string_view key, std::string_view) {
-                                        *more = due.size() >= limit;
-                                        if (*more) return false;
+                                        if (due.size() >= limit) {
+                                          *cursor = std::string(key);
+                                          return false;
+                                        }
                                         StatusOr<ParsedRemovedKey> parsed = ParseRemovedKey(key);
                                         if (!parsed.ok()) {
                                           error = parsed.status();

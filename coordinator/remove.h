@@ -26,11 +26,12 @@ struct RemovePlan {
 StatusOr<RemovePlan> PlanRemove(const Counters& counters, Catalogue& catalogue, int64_t now_nanos,
                                 const proto::RemoveRequest& request);
 
-// Takes what was removed before that time out of the trash for good: at most `limit` versions;
-// there is `more` when that was not all. No mutations: there was nothing. `counters` are those
-// after it, with the time of the purge as the last commit's.
+// Takes what was removed before that time out of the trash for good: at most `limit` versions from
+// `cursor` on (empty: the first), which then says where to go on (empty: that was all). No
+// mutations: there was nothing. `counters` are those after it, with the time of the purge as the
+// last commit's.
 StatusOr<CommitPlan> PlanPurge(const Counters& counters, Catalogue& catalogue,
-                               int64_t removed_before_nanos, size_t limit, bool* more);
+                               int64_t removed_before_nanos, size_t limit, std::string* cursor);
 
 // What the last few removals that changed something were answered, so that one that is asked for
 // again has one effect (C5) and the same answer, after a restart too.

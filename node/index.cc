@@ -478,6 +478,11 @@ StatusOr<std::map<uint64_t, int64_t>> Index::Verified() {
   return dates;
 }
 
+StatusOr<bool> Index::HasProofs() {
+  ASSIGN_OR_RETURN(auto rows, Range("p", "q", kProofKeySize, 1));
+  return !rows.empty();
+}
+
 StatusOr<std::vector<WriterId>> Index::Provers(const RecordId& id, Location at) {
   WriterId last;
   last.value.fill(0xff);

@@ -164,6 +164,8 @@ class Index {
   // Of one segment, or of all (0).
   StatusOr<std::vector<Dropped>> DroppedRanges(uint64_t segment);
   StatusOr<std::map<uint64_t, int64_t>> Verified();
+  // Whether any writer has proved any record.
+  StatusOr<bool> HasProofs();
   // Writers that have proved the record there.
   StatusOr<std::vector<WriterId>> Provers(const RecordId& id, Location at);
 

@@ -28,6 +28,8 @@ constexpr uint64_t kWorthwhile = 256;
 constexpr size_t kRecordsPerStep = 4096;      // What the Loop looks at before others may run.
 constexpr uint64_t kBytesPerMove = 8u << 20;  // Read and appended at a time.
 constexpr int64_t kPendingNanos = 10 * kSecond;
+// While clients are served: for each second of work so many of rest.
+constexpr int64_t kRest = 3;
 
 constexpr char kQuarantined[] = "it holds damaged records that nothing has replaced yet";
 constexpr char kDamaged[] = "records in it are damaged, and nothing has replaced them yet";
@@ -91,6 +93,8 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   // Runs `then` on the Loop when what `add` gave its operation is durable.
   void Durably(const std::function<Status(const OperationPtr&)>& add, std::function<void()> then);
   void Later(std::function<void()> then);
+  // The same after a rest.
+  void AfterRest(std::function<void()> then);
   bool Here(const std::optional<IndexEntry>& entry) const {
     return entry && entry->at.segment == segment_;
   }
@@ -110,6 +114,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   std::vector<Victim> victims_;
   uint32_t step_ = 0;
   bool busy_ = false;
+  int64_t rested_nanos_ = 0;  // When it last began to work.
   StatusOr<proto::NodeCompactReply> last_ = absl::UnknownError("");
   std::vector<ReplyFn> waiting_;
 
@@ -219,6 +224,7 @@ void Node::Impl::Compactor::Choose(const std::map<uint64_t, Tally>& tally) {
 
 void Node::Impl::Compactor::Next(ReplyFn reply) {
   busy_ = true;
+  rested_nanos_ = node_.env_.clock.MonotonicNanos();
   ++step_;
   Wait(std::move(reply));
   out_ = {};
@@ -308,18 +314,17 @@ void Node::Impl::Compactor::MoveSome() {
     next_ = first + i + 1;
     break;
   }
-  if (reads->empty()) return Later([this] { MoveSome(); });
-  const int64_t now = node_.env_.clock.MonotonicNanos();
-  const int64_t delay = std::max<int64_t>(node_.CopyDelay(), 0);
-  node_.copy_free_nanos_ =
-      std::max(node_.copy_free_nanos_, now) +
-      static_cast<int64_t>(static_cast<double>(bytes) * kSecond /
-                           static_cast<double>(node_.options_.copy_bytes_per_second));
-  auto node = node_.shared_from_this();
-  node_.env_.loop.PostAfter(delay, [self = shared_from_this(), node, reads] {
-    if (node->stopped_ || self->Stopped()) return;
+  if (reads->empty()) return AfterRest([this] { MoveSome(); });
+  AfterRest([this, reads, bytes] {
+    if (Stopped()) return;
+    const int64_t now = node_.env_.clock.MonotonicNanos();
+    node_.copy_free_nanos_ =
+        std::max(node_.copy_free_nanos_, now) +
+        static_cast<int64_t>(static_cast<double>(bytes) * kSecond /
+                             static_cast<double>(node_.options_.copy_bytes_per_second));
+    auto node = node_.shared_from_this();
     node->RunOnIo([node, reads] { ReadRecords(node->env_.fs, node->options_.dir, *reads, true); },
-                  [self, reads] { self->Move(reads); });
+                  [self = shared_from_this(), reads] { self->Move(reads); });
   });
 }
 
@@ -383,6 +388,8 @@ void Node::Impl::Compactor::Remark(const RecordId& id, const IndexEntry& entry,
 // Who has shown that it has the bytes need not do so again.
 Status Node::Impl::Compactor::MoveProofs(const std::vector<Moved>& moved) {
   if (node_.env_.transport == nullptr || node_.index_->backlog() > 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const bool any, node_.index_->HasProofs());
+  if (!any) return absl::OkStatus();
   IndexDelta delta(*node_.index_);
   std::vector<RecordId> ids;
   for (const Moved& one : moved) ids.push_back(one.id);
@@ -590,6 +597,7 @@ void Node::Impl::Compactor::LetGo() {
   auto entries = node_.index_->Find(ids);
   if (!entries.ok()) return Finish(node_.IndexError(entries.status()));
   IndexDelta delta(*node_.index_);
+  if (Status s = delta.Load(ids); !s.ok()) return Finish(node_.IndexError(s));
   delta.SetStale(segment_);
   uint64_t gone = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -604,7 +612,7 @@ void Node::Impl::Compactor::LetGo() {
   if (node_.env_.transport != nullptr) node_.digests_.Take(delta);
   (void)node_.index_->Apply(std::move(delta));
   out_.set_freed_records(out_.freed_records() + gone);
-  Later([this] { LetGo(); });
+  AfterRest([this] { LetGo(); });
 }
 
 void Node::Impl::Compactor::CheckEmpty(size_t first) {
@@ -625,7 +633,7 @@ void Node::Impl::Compactor::CheckEmpty(size_t first) {
     return Later([this] { MoveSome(); });
   }
   if (end) return Free();
-  Later([this, first] { CheckEmpty(first + kRecordsPerStep); });
+  AfterRest([this, first] { CheckEmpty(first + kRecordsPerStep); });
 }
 
 void Node::Impl::Compactor::Free() {
@@ -706,6 +714,19 @@ void Node::Impl::Compactor::Later(std::function<void()> then) {
   node_.env_.loop.Post([self = shared_from_this(), node, then = std::move(then)] {
     if (!node->stopped_) then();
   });
+}
+
+// A rate alone would not do: what bytes cost depends on how small the records are, and on what else
+// the machine has to do.
+void Node::Impl::Compactor::AfterRest(std::function<void()> then) {
+  const int64_t worked = node_.env_.clock.MonotonicNanos() - rested_nanos_;
+  const int64_t rest = node_.ServesClients() ? kRest * worked : 0;
+  auto node = node_.shared_from_this();
+  node_.env_.loop.PostAfter(std::max<int64_t>({rest, node_.CopyDelay(), 0}),
+                            [self = shared_from_this(), node, then = std::move(then)] {
+                              self->rested_nanos_ = node->env_.clock.MonotonicNanos();
+                              if (!node->stopped_) then();
+                            });
 }
 
 }  // namespace holdfast

@@ -94,8 +94,9 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void FetchLater(const std::shared_ptr<Pull>& pull);
   void Fetch(const std::shared_ptr<Pull>& pull);
   void Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMessage>& reply);
+  bool ServesClients() const;
   // How long the next copy waits for clients.
-  int64_t CopyDelay();
+  int64_t CopyDelay() const;
 
   // node_gc.cc
   void HandleGcBegin(const RpcMessage& request, const ReplyFn& reply);

@@ -144,9 +144,12 @@ void Node::Impl::FetchLater(const std::shared_ptr<Pull>& pull) {
   });
 }
 
-int64_t Node::Impl::CopyDelay() {
-  const int64_t now = env_.clock.MonotonicNanos();
-  return now - client_nanos_ > kClientNanos ? 0 : copy_free_nanos_ - now;
+bool Node::Impl::ServesClients() const {
+  return env_.clock.MonotonicNanos() - client_nanos_ <= kClientNanos;
+}
+
+int64_t Node::Impl::CopyDelay() const {
+  return ServesClients() ? copy_free_nanos_ - env_.clock.MonotonicNanos() : 0;
 }
 
 void Node::Impl::Fetch(const std::shared_ptr<Pull>& pull) {

@@ -280,7 +280,7 @@ TEST(NodeGcRace, AQuarantineIsNotLostInAMove) {
     compact.set_free_run(1);
     compact.set_step(1);
     const auto step = rig.Send(MakeMessage(rpc::kNodeCompact, compact));
-    rig.RunFor(static_cast<int64_t>(seed % 30) * 700'000);
+    rig.RunFor(static_cast<int64_t>(seed % 30) * 2'800'000);
     proto::NodeQuarantineRequest request;
     request.set_id(ToString(IdOf(1).bytes()));
     request.set_checksum(ToString(ChecksumOf(PayloadOf(1, 9000)).bytes()));
