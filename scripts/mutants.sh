@@ -7,7 +7,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seeds="${HOLDFAST_MUTANT_SEEDS:-2000}"
-scenario=tests/sim/scenarios/mixed.sim
+# The scenario that has what the bug takes; mixed.sim where none is named.
+declare -A scenario=(
+  [acks_of_outgoing_counted]=moves [copy_without_touch]=moves [horizon_after_mark]=moves
+  [pins_to_acting_only]=moves [stale_map_accepted]=moves
+  [fence_after_replay]=generations [old_generation_accepted]=generations
+  [old_generation_commits]=generations [restore_without_generation]=generations
+  [rolled_back_accepted]=generations
+  [truncate_at_corruption]=rot
+)
 # Of these nothing can be found: models/README.md says why.
 harmless=(restore_without_epoch)
 
@@ -19,15 +27,32 @@ fi
 
 cmake --preset mutants >/dev/null
 cmake --build build/mutants --target sim_tests >/dev/null
-missed=0
-for name in "${names[@]}"; do
-  start=$SECONDS
-  if out="$(HOLDFAST_MUTANT="$name" build/mutants/tests/sim --scenario "$scenario" --seeds "1-$seeds" 2>&1)"; then
-    found="NOT FOUND in $seeds seeds"
-    [[ " ${harmless[*]} " == *" $name "* ]] && found="harmless: nothing found in $seeds seeds" || missed=1
+
+# plant NAME: one line about it; fails when it is not found.
+plant() {
+  local name="$1" file="${scenario[$1]:-mixed}" last="$seeds" start=$SECONDS out found code=0
+  [[ " ${harmless[*]} " != *" $name "* ]] || last=$((seeds < 200 ? seeds : 200))
+  if out="$(HOLDFAST_MUTANT="$name" build/mutants/tests/sim \
+      --scenario "tests/sim/scenarios/$file.sim" --seeds "1-$last" 2>&1)"; then
+    found="NOT FOUND in $last seeds"
+    code=1
+    if [[ " ${harmless[*]} " == *" $name "* ]]; then
+      found="harmless: nothing found in $last seeds"
+      code=0
+    fi
   else
-    found="$(grep -m1 -E '^seed |Assertion' <<<"$out" | cut -c1-150)"
+    found="$(grep -m1 -E '^seed |Assertion|terminate' <<<"$out" | cut -c1-150)"
   fi
-  printf '%-30s %4d s  %s\n' "$name" $((SECONDS - start)) "$found"
+  printf '%-28s %-11s %4d s  %s\n' "$name" "$file" $((SECONDS - start)) "$found"
+  return "$code"
+}
+
+# As many at once as there are cores.
+missed=0
+running=0
+for name in "${names[@]}"; do
+  if ((running++ >= $(nproc))); then wait -n || missed=1; fi
+  plant "$name" &
 done
+while ((running-- > 0)); do wait -n || { (($? == 127)) || missed=1; }; done
 exit "$missed"

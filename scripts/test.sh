@@ -3,8 +3,8 @@
 # tests of the binary. Under 15 minutes on 2 cores.
 #   scripts/test.sh            what every change must pass
 #   scripts/test.sh --full     also the long ones: 20 GB, a million files, 200 kills, power cuts, 1,000 seeds
-#                              of the simulation, the model of garbage collection, the unit tests under
-#                              asan and tsan, lint
+#                              of the simulation, stories, planted bugs, the model of garbage collection,
+#                              the unit tests under asan and tsan, lint
 # The last line counts: "N passed, N failed". Exits 0 when nothing failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -59,6 +59,16 @@ unit() { ctest --preset "$1" -LE '^e2e$' --no-tests=error -j "$jobs"; }
 # One more than cores: daemons that start, and disks that sync, leave a core to others.
 e2e() { ctest --preset release -L '^e2e$' --no-tests=error -j "$((jobs + 1))" --timeout "$1"; }
 simulation() { HOLDFAST_SIM_SEEDS=1000 build/release/tests/sim_tests; }
+# Stories of every scenario, side by side.
+stories() {
+  local file pids=() pid code=0
+  for file in tests/sim/scenarios/*.sim; do
+    build/release/tests/sim --scenario "$file" --seeds 1-"$([[ $file == */mixed.sim ]] && echo 2000 || echo 500)" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || code=1; done
+  return "$code"
+}
 model() { scripts/model.sh && scripts/model.sh --mutations; }
 e2e_full() { HOLDFAST_E2E_FULL=1 e2e 7200; }
 asan_unit() { ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}" unit asan; }
@@ -86,9 +96,12 @@ if ((full == 0)); then
   finish
 fi
 
+part "build of benchmarks" cmake --build build/release --target bench
 part "kernels alone: no CUDA, no OpenSSL, no GoogleTest" kernels_alone
 part "end-to-end tests, full" e2e_full
 part "simulation, 1,000 seeds" simulation
+part "stories: 2,000 seeds of the mixed scenario, 500 of each other" stories
+part "planted bugs" scripts/mutants.sh
 part "model of garbage collection" model
 part "build asan" scripts/build.sh asan && part "unit tests under asan" asan_unit
 part "build tsan" scripts/build.sh tsan && part "unit tests under tsan" tsan_unit
