@@ -48,13 +48,14 @@ class PoweredKv : public Kv {
 // Some requests to nodes come once more, late: at-least-once delivery allows it.
 class LateTransport : public Transport {
  public:
-  LateTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng, double late,
-                int64_t late_nanos)
+  LateTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng,
+                const SimOptions& options)
       : inner_(std::move(inner)),
         channel_(loop.NewChannel()),
         rng_(rng),
-        late_(late),
-        late_nanos_(late_nanos) {}
+        late_(options.late),
+        late_nanos_(options.late_nanos),
+        on_reply_(options.on_reply) {}
   void Attach(const std::string& address, Service& service, Loop& loop) override {
     inner_->Attach(address, service, loop);
   }
@@ -71,6 +72,12 @@ class LateTransport : public Transport {
                            }
                          });
     }
+    if (on_reply_) {
+      done = [this, method = request.method, done = std::move(done)](StatusOr<RpcMessage> reply) {
+        on_reply_(method, reply);
+        done(std::move(reply));
+      };
+    }
     inner_->Call(address, std::move(request), timeout_nanos, std::move(done));
   }
   std::unique_ptr<Monitor> NewMonitor() override { return inner_->NewMonitor(); }
@@ -81,6 +88,7 @@ class LateTransport : public Transport {
   SimRng& rng_;
   const double late_;
   const int64_t late_nanos_;
+  const std::function<void(uint16_t, StatusOr<RpcMessage>&)> on_reply_;
 };
 
 SimRng& OpenSslRng() {
@@ -184,8 +192,8 @@ Status SimVault::OpenNodes() {
   SimNetworkOptions network;
   network.drop = options_.drop;
   network.duplicate = options_.duplicate;
-  transport_ = std::make_unique<LateTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_,
-                                               options_.late, options_.late_nanos);
+  transport_ =
+      std::make_unique<LateTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_, options_);
   nodes_.resize(map_.nodes.size());
   for (uint32_t i = 0; i < nodes_.size(); ++i) RETURN_IF_ERROR(StartNode(i));
   return absl::OkStatus();
