@@ -9,7 +9,7 @@
 namespace holdfast::fuzz {
 namespace {
 
-constexpr int kChanges = 60;  // Of each parser's seeds.
+constexpr int kChanges = 200;  // Of each parser's seeds.
 
 Buffer Changed(const std::vector<Buffer>& seeds, SimRng& rng) {
   Buffer bytes = seeds[rng.Below(seeds.size())];

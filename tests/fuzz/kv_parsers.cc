@@ -17,7 +17,7 @@ constexpr size_t kLogBlock = 32'768;
 constexpr size_t kLogHeader = 7;
 constexpr uint8_t kFixCrcs = 1;
 
-const std::array<uint8_t, 32> kKey = CountingArray<32>(0x20);
+const std::array<uint8_t, 32> kFileKey = CountingArray<32>(0x20);
 
 uint32_t Masked(Bytes typed) {
   const uint32_t crc = Crc32c(typed);
@@ -122,14 +122,14 @@ class MemoryFile {
 
 // A byte of options, then a file.
 void EncryptedFileParser(Bytes input) {
-  static const std::unique_ptr<rocksdb::Env> env = NewEncryptedRocksEnv(kKey);
+  static const std::unique_ptr<rocksdb::Env> env = NewEncryptedRocksEnv(kFileKey);
   static MemoryFile file;
   if (input.empty()) return;
   Buffer bytes = ToBuffer(input.subspan(1));
   const bool fix = (input[0] & kFixCrcs) != 0 && bytes.size() >= kEncryptedFilePrefixSize;
   if (fix) {
     const Hash256 check =
-        HmacSha256(kKey, {AsBytes("holdfast/1 file prefix"), Bytes(bytes).first(32)});
+        HmacSha256(kFileKey, {AsBytes("holdfast/1 file prefix"), Bytes(bytes).first(32)});
     std::copy_n(check.begin(), kEncryptedFilePrefixSize - 32, bytes.begin() + 32);
   }
   const std::string path = file.Holding(bytes);
@@ -143,7 +143,7 @@ void EncryptedFileParser(Bytes input) {
 
 // A key after its 16-bit length, then what is stored under it.
 void RowMacParser(Bytes input) {
-  const RowMac mac(kKey);
+  const RowMac mac(kFileKey);
   Reader reader(input);
   const Bytes key = UpTo(reader, reader.U16());
   std::string_view stored = AsView(reader.rest());
