@@ -12,19 +12,19 @@ namespace holdfast::sim {
 namespace {
 
 // Lies that are believed add up, and what one did is to be found again.
-constexpr uint64_t kRunsOfOne = 100;
+constexpr uint64_t kLiesToOne = 100;
 constexpr uint8_t kDeeds = 7;
 constexpr int kAsksAgain = 2;
 
-Bytes TakeUpTo(Reader& reader, size_t size) {
+Bytes TakePart(Reader& reader, size_t size) {
   return reader.Raw(std::min(size, reader.rest().size()));
 }
 
 void Replace(Reader& reader, RpcMessage& message) {
-  message.head = ToString(TakeUpTo(reader, reader.U16()));
+  message.head = ToString(TakePart(reader, reader.U16()));
   message.frames.clear();
   while (reader.ok() && !reader.rest().empty() && message.frames.size() < 64) {
-    const Bytes frame = TakeUpTo(reader, reader.U16());
+    const Bytes frame = TakePart(reader, reader.U16());
     message.frames.push_back(SharedBytes::Own(Buffer(frame.begin(), frame.end())));
   }
 }
@@ -95,7 +95,7 @@ void ReplyFuzz::Change(uint16_t method, StatusOr<RpcMessage>& reply) {
 
 void ReplyFuzz::Run(Bytes input) {
   if (input.empty()) return;
-  if (sim_ == nullptr || broken_ || ++runs_ > kRunsOfOne) Start();
+  if (sim_ == nullptr || broken_ || ++runs_ > kLiesToOne) Start();
   input_.assign(input.begin(), input.end());
   replies_ = 0;
   changed_ = 0;
