@@ -167,7 +167,7 @@ StatusOr<EmbeddedVault::Rebuilt> RebuildCluster(const RebuildArgs& args) {
   options.vault = key.vault;
   options.domain = key.domain;
   options.keys = DeriveCatalogueKeys(key.catalogue_key);
-  ASSIGN_OR_RETURN(options.map, DecodeClusterMap(AsView(encoded_map)));
+  ASSIGN_OR_RETURN(options.map, DecodePlacedMap(AsView(encoded_map)));
   ZmqOptions zmq;
   zmq.keys = {key.cluster->public_key, key.cluster->secret_key};
   ASSIGN_OR_RETURN(const std::unique_ptr<ZmqTransport> transport, ZmqTransport::Open(zmq));

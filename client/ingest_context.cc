@@ -86,7 +86,7 @@ RpcMessage IngestContext::SessionRequest() const {
 
 Status IngestContext::TakeSession(const StatusOr<RpcMessage>& reply) {
   ASSIGN_OR_RETURN(const auto head, ReplyHead<proto::OpenSessionReply>(reply));
-  ASSIGN_OR_RETURN(ClusterMap now, DecodeClusterMap(head.map()));
+  ASSIGN_OR_RETURN(ClusterMap now, DecodePlacedMap(head.map()));
   RouteNodes(vault.transport(), now);
   MonitorLock lock(*monitor);
   epoch = head.epoch();

@@ -117,7 +117,7 @@ StatusOr<RpcMessage> Vault::Ask(const RpcMessage& request, int64_t timeout_nanos
 StatusOr<ClusterMap> Vault::Map() {
   ASSIGN_OR_RETURN(RpcMessage reply, Ask(MakeMessage(rpc::kGetMap, proto::GetMapRequest())));
   ASSIGN_OR_RETURN(auto head, ParseHead<proto::GetMapReply>(reply));
-  ASSIGN_OR_RETURN(ClusterMap map, DecodeClusterMap(head.map()));
+  ASSIGN_OR_RETURN(ClusterMap map, DecodePlacedMap(head.map()));
   RouteNodes(transport_, map);
   std::lock_guard lock(caches_->mutex);
   caches_->map = std::make_shared<const ClusterMap>(map);

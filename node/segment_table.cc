@@ -9,6 +9,9 @@
 namespace holdfast {
 namespace {
 
+// Each is told of by itself. What says that more are gone than any disk holds is itself damaged.
+constexpr uint64_t kMaxMissing = 1u << 18;
+
 using State = SegmentInfo::State;
 using proto::Finding;
 
@@ -58,7 +61,7 @@ class Loader {
         Add(make_.OfDisk(Finding::NOTE, "segments/" + name + " is no segment; left alone"));
       }
     }
-    AddMissing();
+    RETURN_IF_ERROR(AddMissing());
     LinkAll();
     JudgeTail();
     CheckEnds();
@@ -95,16 +98,26 @@ class Loader {
   }
 
   // Only what is known to be of this node tells how far its numbers go: a stray file may have any.
-  void AddMissing() {
+  Status AddMissing() {
     last_own_ = superblock_.synced_segment_number;
     if (!headers_.empty()) last_own_ = std::max(last_own_, headers_.rbegin()->first);
+    if (last_own_ > loaded_.table.size() + kMaxMissing) {
+      return absl::DataLossError(absl::StrCat(
+          dir_, " says that it has ", last_own_, " segments, and has ", loaded_.table.size(),
+          ": its numbers are damaged; with other copies of what it holds the vault works "
+          "without it"));
+    }
+    std::vector<uint64_t> missing;
     for (uint64_t number = 1; number <= last_own_; ++number) {
-      if (loaded_.table.contains(number) || PassedOver(number)) continue;
+      if (!loaded_.table.contains(number) && !PassedOver(number)) missing.push_back(number);
+    }
+    for (const uint64_t number : missing) {
       SegmentInfo& info = loaded_.table[number];
       info.number = number;
       info.state = State::kMissing;
       Add(MissingSegment(make_, number));
     }
+    return absl::OkStatus();
   }
 
   // The log steps over numbers that are taken by strangers: the next header names a segment below.
@@ -163,9 +176,13 @@ class Loader {
     return find([&](const SegmentInfo& info) { return info.id.is_zero(); });
   }
 
-  SegmentId IdFromRecords(const SegmentInfo& info) {
+  // Read once: it is asked for again and again.
+  const SegmentId& IdFromRecords(const SegmentInfo& info) {
+    const auto [known, fresh] = ids_.try_emplace(info.number);
+    if (!fresh) return known->second;
     StatusOr<std::unique_ptr<File>> file = OpenSegment(fs_, dir_, info.number);
-    return file.ok() ? FindSegmentId(**file, info.file_bytes) : SegmentId();
+    if (file.ok()) known->second = FindSegmentId(**file, info.file_bytes);
+    return known->second;
   }
 
   void DropLeftovers(SegmentTable::reverse_iterator from, SegmentTable::reverse_iterator to) {
@@ -231,7 +248,8 @@ class Loader {
   const FindingMaker make_;
   std::map<uint64_t, SegmentHeader> headers_;
   std::map<uint64_t, Status> why_;
-  uint64_t last_own_ = 0;  // The highest number known to be of this node.
+  std::map<uint64_t, SegmentId> ids_;  // As their records tell them.
+  uint64_t last_own_ = 0;              // The highest number known to be of this node.
   LoadedSegments loaded_;
 };
 

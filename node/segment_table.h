@@ -45,7 +45,8 @@ struct LoadedSegments {
 };
 
 // Reads names, sizes and headers in DIR/segments. Damage is a finding; the status is for a
-// directory that cannot be listed, or a segment of a newer release (kFailedPrecondition).
+// directory that cannot be listed, a segment of a newer release (kFailedPrecondition), or a number
+// that no log has come to (kDataLoss).
 StatusOr<LoadedSegments> LoadSegments(Fs& fs, const std::string& dir, const Superblock& superblock);
 
 // What is wrong with the file of a segment as such, read anew; the records are not looked at.

@@ -4,7 +4,8 @@
 #   scripts/test.sh            what every change must pass
 #   scripts/test.sh --full     also the long ones: 20 GB, a million files, 200 kills, power cuts, 1,000 seeds
 #                              of the simulation, stories, planted bugs, the model of garbage collection,
-#                              the unit tests under asan and tsan, lint
+#                              the unit tests under asan and tsan, real clusters under tsan, fuzzers a
+#                              minute each, lint
 # The last line counts: "N passed, N failed". Exits 0 when nothing failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -73,11 +74,14 @@ model() { scripts/model.sh && scripts/model.sh --mutations; }
 e2e_full() { HOLDFAST_E2E_FULL=1 e2e 7200; }
 asan_unit() { ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=1}" UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1}" unit asan; }
 # GCC 12's tsan does not know the address layout of newer kernels with full randomisation.
-tsan_unit() {
+tsan() {
   local options="${TSAN_OPTIONS:-halt_on_error=1 second_deadlock_stack=1}"
   [[ ! -f tests/tsan.supp ]] || options+=" suppressions=$PWD/tests/tsan.supp"
-  TSAN_OPTIONS="$options" setarch "$(uname -m)" -R ctest --preset tsan -L '^unit$' --no-tests=error
+  TSAN_OPTIONS="$options" setarch "$(uname -m)" -R ctest --preset tsan --no-tests=error "$@"
 }
+tsan_unit() { tsan -L '^unit$'; }
+# Daemons and clients of a cluster, each a process.
+tsan_cluster() { tsan -R '^e2e\.(cluster|gc)$' --timeout 3600; }
 
 # As on a machine with a compiler and nothing else.
 kernels_alone() {
@@ -104,6 +108,10 @@ part "stories: 2,000 seeds of the mixed scenario, 500 of each other" stories
 part "planted bugs" scripts/mutants.sh
 part "model of garbage collection" model
 part "build asan" scripts/build.sh asan && part "unit tests under asan" asan_unit
-part "build tsan" scripts/build.sh tsan && part "unit tests under tsan" tsan_unit
+if part "build tsan" scripts/build.sh tsan; then
+  part "unit tests under tsan" tsan_unit
+  part "clusters under tsan" tsan_cluster
+fi
+part "fuzzers, a minute each" scripts/fuzz.sh
 part "lint" scripts/lint.sh
 finish

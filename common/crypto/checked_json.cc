@@ -15,6 +15,22 @@ std::string Tail(std::string_view head) {
 
 const Json kNull;
 
+// No file of ours nests deeper. What does would take as deep a stack wherever it is copied.
+constexpr int kMaxDepth = 8;
+
+// Discarded when it is no JSON, or too deep.
+Json Parse(std::string_view text) {
+  bool deep = false;
+  Json body = Json::parse(
+      text,
+      [&](int depth, Json::parse_event_t, Json&) {
+        deep |= depth > kMaxDepth;
+        return !deep;
+      },
+      /*allow_exceptions=*/false);
+  return deep ? Json(Json::value_t::discarded) : body;
+}
+
 }  // namespace
 
 std::string EncodeCheckedJson(const Json& body) {
@@ -31,7 +47,7 @@ StatusOr<Json> DecodeCheckedJson(std::string_view text, std::string_view format,
       text.substr(text.size() - tail_size) != Tail(text.substr(0, text.size() - tail_size))) {
     return absl::DataLossError(std::string(what) + " is damaged: its checksum does not match");
   }
-  Json body = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json body = Parse(text);
   JsonReader reader(body);
   if (reader.String("format") != format) {
     return absl::DataLossError(std::string(what) + " is not a " + std::string(format));

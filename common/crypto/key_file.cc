@@ -95,7 +95,7 @@ bool KeysFromJson(const Json& json, KeyFile& key) {
   if (reader.has("root_private_key")) {
     reader.Base64("root_private_key", key.root_private_key.emplace());
   }
-  return reader.ok();
+  return reader.ok() && key.can_ingest();  // A key of zeros is none.
 }
 
 // A file that is whole but does not fit together (edited, or put together by hand) is refused

@@ -50,14 +50,15 @@ StatusOr<BackupPage> OpenBackupPage(const AeadKey& backup_key, const VaultId& va
   Reader reader(body);
   BackupPage page;
   page.number = number;
-  page.last = reader.U8() != 0;
+  const uint8_t last = reader.U8();
+  page.last = last == 1;
   page.head = reader.String();
   const uint32_t count = reader.U32();
   for (uint32_t i = 0; i < count && reader.ok(); ++i) {
     std::string key = reader.String();
     page.rows.emplace_back(std::move(key), reader.String());
   }
-  if (!reader.done()) return Damaged("is malformed");
+  if (!reader.done() || last > 1) return Damaged("is malformed");
   return page;
 }
 

@@ -331,6 +331,7 @@ StatusOr<OutboxRow> DecodeOutboxRow(std::string_view bytes) {
   if (!reader.rest().empty()) {
     const Bytes record = reader.Blob();
     row.record.assign(record.begin(), record.end());
+    if (record.empty()) return Malformed(kWhat);  // One without a record ends before it.
   }
   if (!reader.done()) return Malformed(kWhat);
   return row;

@@ -23,6 +23,7 @@ constexpr uint8_t kSuperblockVersion = 1;
 constexpr size_t kQuarantineEntrySize = 48;
 constexpr size_t kDroppedRangeSize = 24;
 constexpr size_t kTrashMarkSize = 32;
+constexpr uint64_t kMaxLsn = UINT32_MAX;  // A segment of 4 GiB has room for fewer records.
 
 // Fills `out` with what `buffer` holds, zeros, and the checksum.
 void Close(const Buffer& buffer, MutableBytes out) {
@@ -142,6 +143,9 @@ StatusOr<BatchHeader> DecodeBatchHeader(Bytes bytes) {
       header.record_count > (header.total_bytes - kBatchHeaderSize) / kRecordHeaderSize) {
     return Damaged(kWhat, "its length or count is impossible");
   }
+  if (header.first_lsn > kMaxLsn - header.record_count) {
+    return Damaged(kWhat, "its lsn is impossible");
+  }
   return header;
 }
 
@@ -188,6 +192,7 @@ StatusOr<RecordHeader> DecodeRecordHeader(Bytes bytes) {
   RETURN_IF_ERROR(CheckZero(reader.rest(), kWhat));
   if (header.suite != kSuite1) return UnknownSuite(kWhat, header.suite);
   if (header.length > kMaxPayload) return Damaged(kWhat, "its length is impossible");
+  if (header.lsn > kMaxLsn) return Damaged(kWhat, "its lsn is impossible");
   return header;
 }
 
@@ -232,8 +237,7 @@ Buffer EncodeTrash(const TrashMark& mark, std::span<const RecordId> ids) {
 
 StatusOr<TrashPayload> DecodeTrash(Bytes payload) {
   constexpr std::string_view kWhat = "trash record";
-  if (payload.size() < kTrashMarkSize ||
-      (payload.size() - kTrashMarkSize) % RecordId::kSize != 0) {
+  if (payload.size() < kTrashMarkSize || (payload.size() - kTrashMarkSize) % RecordId::kSize != 0) {
     return Damaged(kWhat, "its length is impossible");
   }
   Reader reader(payload);

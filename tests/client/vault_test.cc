@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "client/reader.h"
 #include "tests/client/reader_testing.h"
 
 namespace holdfast {
@@ -103,6 +104,18 @@ TEST(VaultTest, RefusesALeafIndexOutOfRange) {
   t.Commit("case", {{.name = "a", .content = "1"}});
   t.Row("case", "a").leaf_index = 7;
   EXPECT_TRUE(absl::IsDataLoss(OpenStatus(t.vault(), "a")));
+}
+
+// Readers look up places without asking whether there are any.
+TEST(VaultTest, RefusesAMapThatPlacesNothing) {
+  TestVault t;
+  t.Commit("case", {{.name = "a", .content = "1"}});
+  t.coordinator().map.placement.clear();
+  EXPECT_TRUE(absl::IsInvalidArgument(t.vault().Map().status()));
+  const auto opened = t.vault().OpenObject(t.vault().Lookup("case", "a").value());
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      ReadObject(t.vault(), *opened, 0, 1, [](Bytes) { return absl::OkStatus(); })));
 }
 
 TEST(VaultTest, RefusesAStrangersSignature) {

@@ -4,6 +4,7 @@
 
 #include "node/segment_scan.h"
 #include "node/segment_table.h"
+#include "node/superblock.h"
 #include "tests/node/node_rig.h"
 
 namespace holdfast {
@@ -81,6 +82,21 @@ class NodeDamageTest : public testing::Test {
 
   std::unique_ptr<SimRig> rig_;
 };
+
+// Their names would fill all memory.
+TEST_F(NodeDamageTest, MoreMissingSegmentsThanAnyDiskHoldsAreRefused) {
+  const auto open_with = [&](uint64_t number) {
+    Superblock superblock = LoadSuperblock(rig_->fs(), rig_->options().dir)->superblock;
+    superblock.synced_segment_number = number;
+    EXPECT_TRUE(StoreSuperblock(rig_->fs(), rig_->options().dir, superblock).ok());
+    return rig_->Open();
+  };
+  EXPECT_TRUE(absl::IsDataLoss(open_with(uint64_t{1} << 40)));
+  EXPECT_TRUE(absl::IsDataLoss(open_with(UINT64_MAX)));
+  ASSERT_TRUE(open_with(5).ok());
+  EXPECT_EQ(Count(rig_->node().findings(), Finding::MISSING), 4);
+  EXPECT_EQ(rig_->GetOne(IdOf(3)).status, proto::PRESENT);
+}
 
 TEST_F(NodeDamageTest, FlipInEachPartOfEachRecord) {
   const SegmentScan scan = Scan();

@@ -13,7 +13,7 @@ namespace {
 
 using Action = proto::SetNodeStateRequest;
 
-constexpr SimOptions kFive = {.nodes = 5, .replicas = 3, .cluster = true, .spare = 1};
+const SimOptions kFive = {.nodes = 5, .replicas = 3, .cluster = true, .spare = 1};
 
 bool IsWhole(SimVault& sim) {
   const proto::VaultStatusReply status = sim.VaultStatus();

@@ -66,13 +66,14 @@ StatusOr<RpcMessage> AskAgain(Transport& transport, const std::string& address,
 // Some requests to nodes come late, or late once more: at-least-once delivery allows it.
 class LateTransport : public Transport {
  public:
-  LateTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng, double late,
-                int64_t late_nanos, const bool& calm)
+  LateTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng,
+                const SimOptions& options, const bool& calm)
       : inner_(std::move(inner)),
         channel_(loop.NewChannel()),
         rng_(rng),
-        late_(late),
-        late_nanos_(late_nanos),
+        late_(options.late),
+        late_nanos_(options.late_nanos),
+        on_reply_(options.on_reply),
         calm_(calm) {}
   void Attach(const std::string& address, Service& service, Loop& loop) override {
     inner_->Attach(address, service, loop);
@@ -90,6 +91,12 @@ class LateTransport : public Transport {
                            }
                          });
     }
+    if (on_reply_) {
+      done = [this, method = request.method, done = std::move(done)](StatusOr<RpcMessage> reply) {
+        on_reply_(method, reply);
+        done(std::move(reply));
+      };
+    }
     if (again && rng_.Below(2) == 0) {
       channel_.PostAfter(timeout_nanos, [address, done = std::move(done)] {
         done(absl::DeadlineExceededError(address + ": no answer"));
@@ -106,6 +113,7 @@ class LateTransport : public Transport {
   SimRng& rng_;
   const double late_;
   const int64_t late_nanos_;
+  const std::function<void(uint16_t, StatusOr<RpcMessage>&)> on_reply_;
   const bool& calm_;
 };
 
@@ -212,7 +220,7 @@ Status SimVault::OpenNodes() {
   network.drop = options_.drop;
   network.duplicate = options_.duplicate;
   transport_ = std::make_unique<LateTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_,
-                                               options_.late, options_.late_nanos, calm_);
+                                               options_, calm_);
   nodes_.resize(map_.nodes.size());
   for (uint32_t i = 0; i < nodes_.size(); ++i) RETURN_IF_ERROR(StartNode(i));
   return absl::OkStatus();

@@ -49,6 +49,8 @@ struct SimOptions {
   // forgotten. To half of them nothing else happens; the others come at once, too.
   double late = 0;
   int64_t late_nanos = 120LL * 1'000'000'000;
+  // Sees every reply before who asked does, and may change it.
+  std::function<void(uint16_t method, StatusOr<RpcMessage>& reply)> on_reply;
   uint64_t index_flush_bytes = 1u << 30;
   int64_t session_lease_nanos = 15LL * 60 * 1'000'000'000;
   int64_t out_after_nanos = 60LL * 1'000'000'000;

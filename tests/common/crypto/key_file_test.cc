@@ -110,6 +110,23 @@ TEST_F(KeyFileTest, GoldenWrapped) {
   EXPECT_TRUE(absl::IsPermissionDenied(Read(golden, std::nullopt).status()));
 }
 
+// A key of zeros counts as none.
+TEST_F(KeyFileTest, OneThatHoldsNothingIsRefused) {
+  std::string text = Edited(Written(FixedKeyFile(), std::nullopt), "\"full\"", "\"cluster-only\"");
+  text = Edited(text, ToBase64(FixedKeyFile().k_dedup), ToBase64(std::array<uint8_t, 32>{}));
+  EXPECT_TRUE(absl::IsDataLoss(Read(text, std::nullopt).status()));
+}
+
+// A copy of JSON goes as deep as the JSON does, and the stack does not.
+TEST_F(KeyFileTest, DeepNestingIsRefused) {
+  std::string text = Written(FixedKeyFile(), std::nullopt);
+  const size_t keys = text.find("\"keys\": ") + 8;
+  constexpr size_t kDepth = 500'000;
+  text = text.substr(0, keys) + std::string(kDepth, '[') + std::string(kDepth, ']') + ",\n";
+  text += "  \"checksum\": \"" + ToHex(Sha256(AsBytes(text))) + "\"\n}\n";
+  EXPECT_TRUE(absl::IsDataLoss(Read(text, std::nullopt).status()));
+}
+
 // A cluster's: the full one has no catalogue key, and one without content keys has none at all.
 TEST_F(KeyFileTest, OfACluster) {
   KeyFile key = FixedKeyFile();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/base/coding.h"
 #include "tests/common/format/golden.h"
 
 namespace holdfast {
@@ -87,6 +88,24 @@ TEST(Backup, PagesKeepTheirOrderAndTheirVault) {
   EXPECT_TRUE(absl::IsDataLoss(OpenBackupPage(Key(1), Vault(8), 1, page).status()));
   EXPECT_TRUE(absl::IsDataLoss(OpenBackupPage(Key(2), Vault(7), 1, page).status()));
   EXPECT_TRUE(absl::IsPermissionDenied(BackupReader::Open(File(1), Key(1), Vault(8)).status()));
+}
+
+TEST(Backup, APageHasOneForm) {
+  Buffer context;
+  Writer writer(context);
+  writer.Blob("page");
+  writer.Id(Vault(7));
+  writer.U64(1);
+  Buffer body(1 + 4 + 4);
+  const auto open = [&] {
+    return OpenBackupPage(Key(1), Vault(7), 1, AeadSealWithNonce(Key(1), {}, context, body))
+        .status();
+  };
+  EXPECT_TRUE(open().ok());
+  body[0] = 1;
+  EXPECT_TRUE(open().ok());
+  body[0] = 2;  // Neither the last one nor not.
+  EXPECT_TRUE(absl::IsDataLoss(open()));
 }
 
 TEST(Backup, ACursorIsNobodysToMake) {

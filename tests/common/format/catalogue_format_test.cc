@@ -158,6 +158,9 @@ TEST(Rows, Outbox) {
   EXPECT_EQ(row.epoch, 6u);
   EXPECT_EQ(row.nonce, kNonce);
   EXPECT_EQ(row.keys, FixedOutbox().keys);
+  // A record that is there and empty: a second form of the same row.
+  const std::string longer = Encode(FixedOutbox()) + std::string(4, '\0');
+  EXPECT_TRUE(absl::IsDataLoss(DecodeOutboxRow(longer).status()));
 }
 
 TEST(Rows, Principal) {

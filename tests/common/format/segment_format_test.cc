@@ -283,6 +283,27 @@ TEST(Records, SuitesAndLengthsAreChecked) {
   EXPECT_TRUE(absl::IsDataLoss(DecodeRecordHeader(other).status()));
 }
 
+// Sums with them would begin anew at zero.
+TEST(Records, LsnsThatNoSegmentReachesAreRefused) {
+  const auto record = [](uint64_t lsn) {
+    return DecodeRecordHeader(EncodeRecord(MakeRecord(RecordKind::kChunk, lsn, Buffer(8))))
+        .status();
+  };
+  const auto batch = [](uint64_t first_lsn) {
+    Buffer bytes(kBatchHeaderSize);
+    EncodeBatchHeader({.first_lsn = first_lsn, .record_count = 2, .total_bytes = kBlockSize},
+                      std::span<uint8_t, kBatchHeaderSize>(bytes.data(), kBatchHeaderSize));
+    return DecodeBatchHeader(bytes).status();
+  };
+  EXPECT_TRUE(record(UINT32_MAX).ok());
+  EXPECT_TRUE(batch(UINT32_MAX - 2).ok());
+  for (const uint64_t lsn : {uint64_t{UINT32_MAX} + 1, UINT64_MAX}) {
+    EXPECT_TRUE(absl::IsDataLoss(record(lsn))) << lsn;
+    EXPECT_TRUE(absl::IsDataLoss(batch(lsn))) << lsn;
+  }
+  EXPECT_TRUE(absl::IsDataLoss(batch(UINT32_MAX - 1)));
+}
+
 TEST(Records, UnknownKindsAreKept) {
   Record record = MakeRecord(static_cast<RecordKind>(200), 1, Buffer(8));
   const auto header = DecodeRecordHeader(EncodeRecord(record));
