@@ -60,6 +60,8 @@ class StopSignals {
     int signal = 0;
     sigwait(&set_, &signal);
   }
+  // From any thread, as if such a signal had come.
+  void Stop() { kill(getpid(), SIGTERM); }
 
  private:
   sigset_t set_;
@@ -207,8 +209,14 @@ Status RunCoordinator(const std::string& config_path) {
   options.keys = DeriveCatalogueKeys(key.catalogue_key);
   options.out_after_nanos = config.out_after_seconds * kSecond;
   options.gc_dir = config.dir + "/gc";
-  const CoordinatorEnv env{SystemClock(), SecureRng(), *loop,     *transport,
-                           *catalogue,    &access,     &PosixFs()};
+  Status refused;
+  CoordinatorEnv env{SystemClock(), SecureRng(), *loop,     *transport,
+                     *catalogue,    &access,     &PosixFs()};
+  // Whoever waits for an answer still gets it.
+  env.on_refused = [&](const Status& why) {
+    refused = why;
+    loop->PostAfter(kSecond, [&stop] { stop.Stop(); });
+  };
   ASSIGN_OR_RETURN(std::unique_ptr<Coordinator> coordinator, Coordinator::Open(options, env));
   transport->Attach(kCoordinatorAddress, *coordinator, *loop);
   SayListening("coordinator", *transport);
@@ -216,7 +224,7 @@ Status RunCoordinator(const std::string& config_path) {
   transport->Detach(kCoordinatorAddress);
   loop.reset();  // Joins: nothing runs in the coordinator from here on.
   coordinator.reset();
-  return catalogue->Flush();
+  return refused.ok() ? catalogue->Flush() : refused;
 }
 
 Status RunNode(const std::string& config_path) {

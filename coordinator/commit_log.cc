@@ -215,7 +215,7 @@ Status CommitLog::Append(CommitPlan plan, std::function<void(Status)> done) {
     // Out of space: nothing was stored. Anything else leaves open what a crash would bring back,
     // so the number is not used again by this process.
     if (written.code() != absl::StatusCode::kResourceExhausted) {
-      refused_ = Annotate(written, "the catalogue could not be written; open the vault again");
+      Refuse(Annotate(written, "the catalogue could not be written; open the vault again"));
     }
     return written;
   }
@@ -260,9 +260,15 @@ Status CommitLog::SetEpoch(uint64_t epoch, KvBatch rows) {
   return absl::OkStatus();
 }
 
+void CommitLog::Refuse(Status why) {
+  if (!refused_.ok()) return;
+  refused_ = std::move(why);
+  if (env_.on_refused) env_.on_refused(refused_);
+}
+
 void CommitLog::Sent(const Status& status) {
   if (!status.ok()) {
-    if (absl::IsFailedPrecondition(status)) refused_ = status;  // Another coordinator took over.
+    if (absl::IsFailedPrecondition(status)) Refuse(status);  // Another coordinator took over.
     obstacle_ = NotOnNodes(outbox_.front().number, status);
     RetryLater();
     return;
@@ -297,8 +303,9 @@ void CommitLog::ProbeLater() {
     nodes_.Gather(CensusCalls(asked), kStatusTimeoutNanos,
                   [this, asked](const NodeReplies& replies) {
                     census_ = ReadCensus(asked, replies);
-                    if (Status behind = CheckNotBehind(head_, census_); !behind.ok())
-                      refused_ = behind;
+                    if (Status behind = CheckNotBehind(head_, census_); !behind.ok()) {
+                      Refuse(behind);
+                    }
                     if (!proved_ && census_.proves(options_.map)) {
                       proved_ = true;
                       if (outbox_.empty()) obstacle_ = absl::OkStatus();

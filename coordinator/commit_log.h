@@ -88,6 +88,7 @@ class CommitLog {
   // again.
   Outgoing EncodeNext(CommitRecord& record, OutboxRow& row);
   void Sent(const Status& status);
+  void Refuse(Status why);
   void RetryLater();
   void ProbeLater();
   void DropDeliveredRow();

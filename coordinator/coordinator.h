@@ -49,6 +49,9 @@ struct CoordinatorEnv {
   Kv& catalogue;
   AccessTable* access = nullptr;  // Of a cluster: filled here, for whoever authorises.
   Fs* fs = nullptr;               // Where options.gc_dir is; none: nothing is collected.
+  // On the Loop, when the coordinator refuses everything from here on: its catalogue could not be
+  // written, or another one has taken its place. It is to be opened again, or not.
+  std::function<void(const Status&)> on_refused;
 };
 
 class Coordinator : public Service {
