@@ -29,7 +29,7 @@ constexpr size_t kRecordsPerStep = 4096;      // What the Loop looks at before o
 constexpr uint64_t kBytesPerMove = 8u << 20;  // Read and appended at a time.
 constexpr int64_t kPendingNanos = 10 * kSecond;
 // While clients are served: for each second of work so many of rest.
-constexpr int64_t kRest = 3;
+constexpr int64_t kRest = 7;
 
 constexpr char kQuarantined[] = "it holds damaged records that nothing has replaced yet";
 constexpr char kDamaged[] = "records in it are damaged, and nothing has replaced them yet";
@@ -667,7 +667,7 @@ void Node::Impl::Compactor::Freed() {
   if (dropped.ok()) delta.EraseSegmentRows(segment_, *dropped);
   for (const auto& [id, old] : aside_) delta.EraseSetAside(id, old.at);
   (void)node_.index_->Apply(std::move(delta));  // Without them nothing is wrong.
-  Finish(absl::OkStatus());
+  AfterRest([this] { Finish(absl::OkStatus()); });
 }
 
 void Node::Impl::Compactor::Skip(std::string why) {
