@@ -262,6 +262,9 @@ Status SimVault::ReplaceDisk(uint32_t i) {
     RETURN_IF_ERROR(fs_.Remove(node_options(i).dir + "/segments/" + name));
   }
   RETURN_IF_ERROR(fs_.Remove(node_options(i).dir + "/superblock"));
+  // A power cut does not bring back what was on the old one.
+  RETURN_IF_ERROR(fs_.SyncDir(node_options(i).dir + "/segments"));
+  RETURN_IF_ERROR(fs_.SyncDir(node_options(i).dir));
   RETURN_IF_ERROR(Node::Format(node_options(i), fs_, rng_));
   return StartNode(i);
 }
