@@ -13,7 +13,7 @@ declare -A scenario=(
   [pins_to_acting_only]=moves [stale_map_accepted]=moves
   [fence_after_replay]=generations [old_generation_accepted]=generations
   [old_generation_commits]=generations [restore_without_generation]=generations
-  [rolled_back_accepted]=generations
+  [restore_without_epoch]=generations [rolled_back_accepted]=generations
   [truncate_at_corruption]=rot
 )
 # Of these nothing can be found: models/README.md says why.
