@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "coordinator/commit_log.h"
 #include "coordinator/mark_set.h"
 #include "coordinator/sessions.h"
@@ -57,6 +58,10 @@ class Collector {
   void Stop() { stop_ = true; }
 
  private:
+  using Phase = proto::GcStatusReply;
+  static constexpr int64_t kAskNanos = 30 * kSecond;
+  static constexpr int kAttempts = 3;
+
   // What a page of a node's list leads to.
   struct Verdict {
     uint32_t node = 0;
@@ -64,7 +69,7 @@ class Collector {
     std::vector<RecordId> strays;  // Needed; but not there, if its group's nodes have it.
     std::vector<uint64_t> stray_touches;
     uint64_t stray_bytes = 0;
-    std::string next;  // Where the list goes on.
+    std::string from, next;  // Where this page of the list begins, and the next one.
   };
 
   void Enter(proto::GcStatusReply::Phase phase, uint64_t total);
@@ -90,8 +95,8 @@ class Collector {
   Status MarkObject(std::string_view key, std::string_view value);
   void FetchParts();
   void NextBuckets();
-  void ListNode(uint32_t node, std::string from);
-  void TakeList(uint32_t node, const NodeReply& reply);
+  void ListNode(uint32_t node, const std::string& from);
+  void TakeList(uint32_t node, const std::string& from, const NodeReply& reply);
   Status Judge(const proto::NodeListRecordsReply& page, Verdict& verdict);
   void CheckStrays(std::shared_ptr<Verdict> verdict);
   void JudgeStrays(const std::shared_ptr<Verdict>& verdict,

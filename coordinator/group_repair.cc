@@ -57,9 +57,10 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
   void TakeList(const NodeReply& reply) {
     StatusOr<proto::NodeListGroupReply> head =
         reply.ok() ? ParseHead<proto::NodeListGroupReply>(*reply) : reply.status();
+    const Status page = head.ok() ? CheckIdPage(next_, head->ids(), head->next()) : head.status();
+    if (!page.ok()) head = page;
     const size_t count = head.ok() ? head->ids().size() / RecordId::kSize : 0;
-    if (head.ok() && (head->ids().size() % RecordId::kSize != 0 ||
-                      head->checksums().size() != count * Checksum::kSize ||
+    if (head.ok() && (head->checksums().size() != count * Checksum::kSize ||
                       head->lengths().size() != count * 4 || head->touches().size() != count * 8)) {
       head = absl::UnavailableError("malformed list of a group");
     }

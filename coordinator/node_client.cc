@@ -3,9 +3,16 @@
 #include <cassert>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
 #include "common/crypto/domain_keys.h"
 
 namespace holdfast {
+namespace {
+
+// Before a node is asked again: it may be about to start.
+constexpr int64_t kPauseNanos = 2 * kSecond;
+
+}  // namespace
 
 Status FromNode(uint32_t node, const Status& status) {
   return Annotate(status, absl::StrCat("node ", node));
@@ -28,6 +35,24 @@ std::string Describe(proto::RecordStatus status) {
     default:
       return absl::StrCat("in an unknown state (", static_cast<int>(status), ")");
   }
+}
+
+Status CheckIdPage(std::string_view from, std::string_view ids, std::string_view next) {
+  const auto bad = [](const char* what) {
+    return absl::UnavailableError(absl::StrCat("malformed list of records: ", what));
+  };
+  if (ids.size() % RecordId::kSize != 0) return bad("half an id");
+  std::string_view lowest = from;  // Of ids to come.
+  for (size_t at = 0; at < ids.size(); at += RecordId::kSize) {
+    const std::string_view id = ids.substr(at, RecordId::kSize);
+    if (id < lowest || (at > 0 && id == lowest)) return bad("its ids do not go on in order");
+    lowest = id;
+  }
+  if (next.empty()) return absl::OkStatus();
+  if (next.size() != RecordId::kSize || next < lowest || next == from || next == lowest) {
+    return bad("it does not go on behind its end");
+  }
+  return absl::OkStatus();
 }
 
 Status CheckPutReply(uint32_t node, const NodeReply& reply, const RecordPut& put) {
@@ -79,11 +104,10 @@ void NodeClient::CallAgain(std::shared_ptr<const NodeCall> call, int64_t timeout
                            int attempts, std::function<void(NodeReply)> done) {
   Call(*call, timeout_nanos,
        [this, call, timeout_nanos, attempts, done = std::move(done)](NodeReply reply) {
-         if (attempts > 1 && reply.status().code() == absl::StatusCode::kUnavailable) {
+         if (attempts <= 1 || !absl::IsUnavailable(reply.status())) return done(std::move(reply));
+         loop_.PostAfter(kPauseNanos, guard_.Wrap([this, call, timeout_nanos, attempts, done] {
            CallAgain(call, timeout_nanos, attempts - 1, done);
-         } else {
-           done(std::move(reply));
-         }
+         }));
        });
 }
 

@@ -8,6 +8,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/loop.h"
@@ -36,6 +37,11 @@ struct RecordPut {
   SharedBytes payload;
 };
 
+// Of a list of ids that a node gives page by page, from the one named `from` (empty: the first) on:
+// kUnavailable unless the ids are in order, none twice, and the next page lies behind them. So a
+// list comes to an end, and no page counts twice.
+Status CheckIdPage(std::string_view from, std::string_view ids, std::string_view next);
+
 class NodeClient {
  public:
   // Callbacks run under `guard`.
@@ -49,7 +55,7 @@ class NodeClient {
 
   void Call(NodeCall call, int64_t timeout_nanos, std::function<void(NodeReply)> done);
   // All at once; `done` when every one has its reply. kUnavailable counts as one only when it came
-  // `attempts` times.
+  // `attempts` times, seconds apart.
   void Gather(std::vector<NodeCall> calls, int64_t timeout_nanos,
               std::function<void(NodeReplies)> done, int attempts = 1);
   NodeReplies GatherAndWait(std::vector<NodeCall> calls, int64_t timeout_nanos);

@@ -10,6 +10,7 @@
 #include "common/base/status.h"
 #include "common/crypto/aead.h"
 #include "common/crypto/check.h"
+#include "tests/common/format/counting.h"
 #include "tests/fuzz/parsers.h"
 
 namespace holdfast::fuzz {
@@ -49,19 +50,9 @@ inline void FixCrc(MutableBytes bytes) {
   for (int i = 0; i < 4; ++i) bytes[bytes.size() - 4 + i] = static_cast<uint8_t>(crc >> (8 * i));
 }
 
-// The ids and keys of the golden files: first, first + 1, …
-template <class IdType>
-IdType Counting(uint8_t first) {
-  IdType id;
-  for (size_t i = 0; i < IdType::kSize; ++i) id.value[i] = static_cast<uint8_t>(first + i);
-  return id;
-}
-template <size_t N>
-std::array<uint8_t, N> CountingArray(uint8_t first) {
-  std::array<uint8_t, N> out;
-  for (size_t i = 0; i < N; ++i) out[i] = static_cast<uint8_t>(first + i);
-  return out;
-}
+using testing::Counting;
+using testing::CountingArray;
+
 inline const AeadNonce& FixedNonce() {
   static const AeadNonce nonce = CountingArray<12>(0x01);
   return nonce;

@@ -13,6 +13,7 @@
 #include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "common/crypto/check.h"
+#include "tests/common/format/counting.h"
 
 namespace holdfast::testing {
 
@@ -59,20 +60,6 @@ inline Buffer Golden(const std::string& name, Bytes encoded) {
 }
 
 inline Buffer Hex(std::string_view digits) { return FromHexText(std::string(digits)); }
-
-// Bytes first, first + 1, …: ids that are easy to find in a dump.
-template <class IdType>
-IdType Counting(uint8_t first) {
-  IdType id;
-  for (size_t i = 0; i < IdType::kSize; ++i) id.value[i] = static_cast<uint8_t>(first + i);
-  return id;
-}
-template <size_t N>
-std::array<uint8_t, N> CountingArray(uint8_t first) {
-  std::array<uint8_t, N> out;
-  for (size_t i = 0; i < N; ++i) out[i] = static_cast<uint8_t>(first + i);
-  return out;
-}
 
 // Every shorter input is refused.
 template <class Decode>

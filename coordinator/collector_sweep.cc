@@ -1,0 +1,274 @@
+// Survey and sweep: two passes over what the nodes list. The first counts, the second acts.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/coding.h"
+#include "common/base/mutant.h"
+#include "coordinator/collector.h"
+
+namespace holdfast {
+namespace {
+
+constexpr uint32_t kListedAtOnce = 16384;
+constexpr size_t kNeededAtOnce = 65536;
+constexpr uint32_t kGroupsPerBucket = kPlacementGroups / MarkSet::kBuckets;
+constexpr size_t kPulledAtOnce = 1024;
+// A run that would let so much go is most likely a mistake.
+constexpr double kConsentFraction = 0.2;
+constexpr uint64_t kConsentRecords = 10'000;
+
+}  // namespace
+
+// Both passes go through the ids in order, all nodes side by side: as many buckets at a time as
+// make a list worth asking for.
+void Collector::NextBuckets() {
+  if (bucket_end_ == MarkSet::kBuckets) return AfterPass();
+  bucket_ = bucket_end_;
+  needed_.clear();
+  do {
+    StatusOr<std::vector<RecordId>> needed = marks_->Load(bucket_end_++);
+    if (!needed.ok()) return Fail(needed.status());
+    needed_.insert(needed_.end(), needed->begin(), needed->end());
+  } while (bucket_end_ < MarkSet::kBuckets && needed_.size() < kNeededAtOnce);
+  if (!sweeping_) report_.set_marked_records(report_.marked_records() + needed_.size());
+  const std::vector<uint32_t> nodes = Nodes();
+  waiting_ = nodes.size() + 1;
+  for (uint32_t node : nodes) ListNode(node, "");
+  NodeListed();
+}
+
+void Collector::ListNode(uint32_t node, const std::string& from) {
+  proto::NodeListRecordsRequest request;
+  request.set_group(bucket_ * kGroupsPerBucket);
+  request.set_groups((bucket_end_ - bucket_) * kGroupsPerBucket);
+  request.set_from(from);
+  request.set_limit(kListedAtOnce);
+  nodes_.Gather(
+      {{node, MakeMessage(rpc::kNodeListRecords, request)}}, kAskNanos,
+      [this, node, from, serial = serial_](const NodeReplies& replies) {
+        if (serial == serial_ && GoOn()) TakeList(node, from, replies[0]);
+      },
+      kAttempts);
+}
+
+void Collector::TakeList(uint32_t node, const std::string& from, const NodeReply& reply) {
+  StatusOr<proto::NodeListRecordsReply> page =
+      reply.ok() ? ParseHead<proto::NodeListRecordsReply>(*reply) : reply.status();
+  auto verdict = std::make_shared<Verdict>();
+  verdict->node = node;
+  verdict->from = from;
+  const Status judged = page.ok() ? Judge(*page, *verdict) : page.status();
+  if (!judged.ok()) {
+    LoseNode(node, judged);
+    return NodeListed();
+  }
+  CheckStrays(std::move(verdict));
+}
+
+Status Collector::Judge(const proto::NodeListRecordsReply& page, Verdict& verdict) {
+  const size_t count = page.states().size();
+  if (page.ids().size() != count * RecordId::kSize || page.touches().size() != count * 8 ||
+      page.lengths().size() != count * 4) {
+    return absl::UnavailableError("malformed list of records");
+  }
+  RETURN_IF_ERROR(CheckIdPage(verdict.from, page.ids(), page.next()));
+  verdict.next = page.next();
+  Reader ids(AsBytes(page.ids())), touches(AsBytes(page.touches()));
+  Reader lengths(AsBytes(page.lengths()));
+  for (size_t i = 0; i < count; ++i) {
+    const RecordId id = ids.Id<RecordId>();
+    const uint64_t touch = touches.U64();
+    const uint32_t length = lengths.U32();
+    const auto state = static_cast<uint8_t>(page.states()[i]);
+    const bool trashed = (state & rpc::kRecordTrashed) != 0;
+    const bool surplus = (state & rpc::kRecordSurplus) != 0;
+    const uint32_t bucket = MarkSet::BucketOf(id);
+    if (bucket < bucket_ || bucket >= bucket_end_) {
+      return absl::UnavailableError("a list of other records");
+    }
+    const uint32_t pg = PlacementGroupOf(id);
+    const std::vector<uint32_t> holders = WriteSet(options_.map, pg);
+    const bool member = std::find(holders.begin(), holders.end(), verdict.node) != holders.end();
+    const bool needed = std::binary_search(needed_.begin(), needed_.end(), id);
+    if (!sweeping_) {
+      report_.set_listed_records(report_.listed_records() + 1);
+      report_.set_listed_bytes(report_.listed_bytes() + length);
+      if (trashed) {
+        report_.set_in_trash_records(report_.in_trash_records() + 1);
+        report_.set_in_trash_bytes(report_.in_trash_bytes() + length);
+      }
+    }
+    if (needed) {
+      if (trashed && (!surplus || member)) verdict.keep.append(AsView(id.bytes()));
+      // (After a rebuild the grace of surplus copies begins anew too.)
+      const bool known = trashed && surplus && floor_run_ == 0;
+      if (member || known || touch >= horizon_ || Migrating(options_.map, pg)) continue;
+      verdict.strays.push_back(id);
+      verdict.stray_touches.push_back(touch);
+      verdict.stray_bytes += trashed ? 0 : length;
+    } else if (touch >= horizon_) {
+      if (!sweeping_) report_.set_held_records(report_.held_records() + 1);
+    } else if (!trashed || surplus || floor_run_ > 0) {
+      // (After a rebuild the node sees which have to begin their grace anew.)
+      verdict.trash.append(AsView(id.bytes()));
+      if (sweeping_ || trashed) continue;
+      report_.set_trashed_records(report_.trashed_records() + 1);
+      report_.set_trashed_bytes(report_.trashed_bytes() + length);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Copies on nodes that left their group go once all of its present nodes show that they have them.
+void Collector::CheckStrays(std::shared_ptr<Verdict> verdict) {
+  if (verdict->strays.empty()) return Act(verdict, "", {});
+  std::vector<std::vector<size_t>> asked;  // Per member: places in strays.
+  std::vector<uint32_t> members;
+  for (size_t i = 0; i < verdict->strays.size(); ++i) {
+    for (uint32_t node : ActingSet(options_.map, verdict->strays[i])) {
+      auto it = std::find(members.begin(), members.end(), node);
+      if (it == members.end()) {
+        members.push_back(node);
+        asked.emplace_back();
+        it = members.end() - 1;
+      }
+      asked[it - members.begin()].push_back(i);
+    }
+  }
+  // The copy itself has to be the same.
+  members.push_back(verdict->node);
+  asked.emplace_back();
+  for (size_t i = 0; i < verdict->strays.size(); ++i) asked.back().push_back(i);
+  std::vector<NodeCall> calls;
+  for (size_t m = 0; m < members.size(); ++m) {
+    proto::NodeStatRequest request;
+    for (size_t i : asked[m]) request.mutable_ids()->append(AsView(verdict->strays[i].bytes()));
+    calls.push_back({members[m], MakeMessage(rpc::kNodeStat, request)});
+  }
+  nodes_.Gather(std::move(calls), kAskNanos,
+                [this, verdict, asked, members, serial = serial_](const NodeReplies& replies) {
+                  if (serial == serial_ && GoOn()) JudgeStrays(verdict, asked, members, replies);
+                });
+}
+
+void Collector::JudgeStrays(const std::shared_ptr<Verdict>& verdict,
+                            const std::vector<std::vector<size_t>>& asked,
+                            std::vector<uint32_t> members, const NodeReplies& replies) {
+  struct Seen {
+    uint32_t good = 0;  // Of the group's nodes.
+    std::string checksum;
+    bool differs = false;
+  };
+  std::vector<Seen> seen(verdict->strays.size());
+  std::vector<NodeCall> pulls;
+  for (size_t m = 0; m < members.size(); ++m) {
+    const StatusOr<proto::NodeStatReply> reply =
+        replies[m].ok() ? ParseHead<proto::NodeStatReply>(*replies[m]) : replies[m].status();
+    if (!reply.ok() || static_cast<size_t>(reply->answers_size()) != asked[m].size()) continue;
+    proto::NodePullRequest pull;
+    Buffer touches;
+    for (size_t k = 0; k < asked[m].size(); ++k) {
+      const size_t i = asked[m][k];
+      const proto::RecordAnswer& answer = reply->answers(static_cast<int>(k));
+      const bool stray = members[m] == verdict->node;
+      if (answer.status() == proto::PRESENT || stray) {
+        seen[i].differs |= !seen[i].checksum.empty() && seen[i].checksum != answer.checksum();
+        seen[i].checksum = answer.checksum();
+        seen[i].good += !stray;
+      } else if (pull.ids().size() < kPulledAtOnce * RecordId::kSize) {
+        pull.mutable_ids()->append(AsView(verdict->strays[i].bytes()));
+        Writer(touches).U64(std::max(verdict->stray_touches[i], horizon_));
+      }
+    }
+    if (pull.ids().empty()) continue;
+    pull.set_source(verdict->node);
+    pull.set_touches(ToString(touches));
+    pulls.push_back({members[m], MakeMessage(rpc::kNodePull, pull)});
+  }
+  std::string surplus;
+  for (size_t i = 0; i < seen.size(); ++i) {
+    if (seen[i].differs || seen[i].good < options_.map.replicas) continue;
+    surplus.append(AsView(verdict->strays[i].bytes()));
+  }
+  if (!sweeping_) {
+    report_.set_surplus_records(report_.surplus_records() + surplus.size() / RecordId::kSize);
+  }
+  Act(verdict, std::move(surplus), std::move(pulls));
+}
+
+void Collector::Act(const std::shared_ptr<Verdict>& verdict, std::string surplus,
+                    std::vector<NodeCall> pulls) {
+  if (!sweeping_) return Acted(verdict);
+  std::vector<NodeCall> calls;
+  if (!verdict->trash.empty() || !verdict->keep.empty()) {
+    proto::NodeTrashRequest request;
+    SetRun(*request.mutable_run());
+    request.set_ids(verdict->trash);
+    request.set_keep(verdict->keep);
+    calls.push_back({verdict->node, MakeMessage(rpc::kNodeTrash, request)});
+  }
+  if (!surplus.empty()) {
+    proto::NodeTrashRequest request;
+    SetRun(*request.mutable_run());
+    request.set_ids(std::move(surplus));
+    request.set_surplus(true);
+    calls.push_back({verdict->node, MakeMessage(rpc::kNodeTrash, request)});
+  }
+  const size_t sweeps = calls.size();
+  for (NodeCall& pull : pulls) calls.push_back(std::move(pull));
+  if (calls.empty()) return Acted(verdict);
+  nodes_.Gather(
+      std::move(calls), kAskNanos,
+      [this, verdict, sweeps, serial = serial_](const NodeReplies& replies) {
+        if (serial != serial_ || !GoOn()) return;
+        for (size_t i = 0; i < sweeps; ++i) {
+          const StatusOr<proto::NodeTrashReply> reply =
+              replies[i].ok() ? ParseHead<proto::NodeTrashReply>(*replies[i]) : replies[i].status();
+          if (absl::IsFailedPrecondition(reply.status())) {
+            return Fail(FromNode(verdict->node, reply.status()));
+          }
+          if (!reply.ok()) {
+            LoseNode(verdict->node, reply.status());
+            return NodeListed();
+          }
+          report_.set_trashed_records(report_.trashed_records() + reply->trashed());
+          report_.set_kept_records(report_.kept_records() + reply->kept());
+        }
+        Acted(verdict);
+      },
+      kAttempts);
+}
+
+void Collector::Acted(const std::shared_ptr<Verdict>& verdict) {
+  if (verdict->next.empty()) return NodeListed();
+  ListNode(verdict->node, verdict->next);
+}
+
+void Collector::NodeListed() {
+  if (--waiting_ > 0) return;
+  report_.set_done(bucket_end_);
+  Later([](Collector& c) { c.NextBuckets(); });
+}
+
+void Collector::AfterPass() {
+  report_.set_peak_mark_bytes(marks_->peak_bytes());
+  if (sweeping_) return Compact();
+  if (request_.dry_run()) return Finish();
+  const double fraction = static_cast<double>(report_.trashed_records()) /
+                          std::max<double>(1, static_cast<double>(report_.listed_records()));
+  if (!request_.consent() && report_.trashed_records() > kConsentRecords &&
+      fraction > kConsentFraction) {
+    return Fail(absl::FailedPreconditionError(
+        absl::StrCat(report_.trashed_records(), " of ", report_.listed_records(),
+                     " records would go into the trash: give --yes if that is right")));
+  }
+  if (HOLDFAST_MUTANT(horizon_after_mark)) horizon_ = sessions_.LowestEpoch(log_.head().epoch);
+  sweeping_ = true;
+  bucket_ = bucket_end_ = 0;
+  report_.set_trashed_records(0);  // Counted as it is done.
+  Enter(Phase::SWEEP, MarkSet::kBuckets);
+  NextBuckets();
+}
+
+}  // namespace holdfast
