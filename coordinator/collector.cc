@@ -262,6 +262,12 @@ void Collector::TakeBegin(const std::vector<uint32_t>& asked, const NodeReplies&
   Mark();
 }
 
+Status Collector::NoteSnapshot() {
+  const KvBatch taken = {
+      {SnapshotKey(run_), Number(static_cast<uint64_t>(env_.clock.WallNanos()))}};
+  return catalogue_.kv().Write(taken, /*sync=*/true);
+}
+
 // The highest run whose trash, and that of all before it, has been there for the grace.
 StatusOr<uint64_t> Collector::FreeRun() {
   uint64_t free_run = 0;

@@ -91,6 +91,8 @@ class Collector {
   void Begin();
   void TakeBegin(const std::vector<uint32_t>& asked, const NodeReplies& replies);
   void Mark();
+  // When this run took its snapshot: its trash waits for the grace from then on.
+  Status NoteSnapshot();
   void MarkSome();
   Status MarkObject(std::string_view key, std::string_view value);
   void FetchParts();

@@ -24,9 +24,7 @@ void Collector::Mark() {
   marks_ = *std::move(marks);
   snapshot_ = catalogue_.kv().TakeSnapshot();
   if (!request_.dry_run()) {
-    const KvBatch taken = {
-        {SnapshotKey(run_), Number(static_cast<uint64_t>(env_.clock.WallNanos()))}};
-    if (Status s = catalogue_.kv().Write(taken, /*sync=*/true); !s.ok()) return Fail(s);
+    if (Status s = NoteSnapshot(); !s.ok()) return Fail(s);
   }
   Enter(Phase::MARK, log_.counters().versions);
   cursor_ = std::string(1, static_cast<char>(RowKind::kObject));

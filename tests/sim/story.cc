@@ -9,7 +9,6 @@ namespace holdfast::sim {
 namespace {
 
 constexpr size_t kLogged = 60;
-constexpr int64_t kDay = 86400 * kSecond;
 
 SimOptions OptionsOf(const Scenario& scenario, SimRng& choice) {
   SimOptions options;

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/clock.h"
 #include "tests/sim/scenario.h"
 #include "tests/sim/sim_ingest.h"
 
@@ -38,6 +39,7 @@ class Story {
   const Counts& counts() const { return counts_; }
 
  private:
+  static constexpr int64_t kDay = 86400 * kSecond;
   enum class Expected : uint8_t { kAbsent, kPresent, kEither };
   struct Object {
     std::string content;
