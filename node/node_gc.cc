@@ -171,7 +171,11 @@ void Node::Impl::HandleTrash(const RpcMessage& request, const ReplyFn& reply) {
     if (!entry || !IsCollected(entry->kind) || entry->horizon >= mark.horizon) continue;
     const bool counts = entry->run > head->run().floor_run();
     if (entry->trashed() && !entry->surplus && counts) continue;  // Since an earlier run.
-    if (KnownTouch((*ids)[i], entry) < mark.horizon) trashed.push_back((*ids)[i]);
+    if (KnownTouch((*ids)[i], entry) >= mark.horizon &&
+        !HOLDFAST_MUTANT(sweep_without_touch_lock)) {
+      continue;
+    }
+    trashed.push_back((*ids)[i]);
   }
   for (size_t i = 0; i < keep->size(); ++i) {
     const std::optional<IndexEntry>& entry = (*kept)[i];

@@ -17,7 +17,7 @@ declare -A scenario=(
   [truncate_at_corruption]=rot
 )
 # Of these nothing can be found: models/README.md says why.
-harmless=(restore_without_epoch)
+harmless=(restore_without_epoch sweep_without_touch_lock)
 
 names=("$@")
 if ((${#names[@]} == 0)); then
