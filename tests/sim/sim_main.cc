@@ -1,13 +1,15 @@
-// The tests of this folder; and, with --scenario first, what plays scenarios. A violation is
+// The tests of this folder; and, with any of these options, what plays scenarios. A violation is
 // printed with its seed, and replays exactly.
-//   sim --scenario FILE [--seeds A-B]     seeds A to B (1-25)
-//   sim --scenario FILE --seed N          one of them, with all its actions
-//   sim --scenario FILE --soak MINUTES    one seed after another, from a random one on
+//   sim [--scenario S] [--seeds A-B]     seeds A to B (1-25)
+//   sim [--scenario S] --seed N          one of them, with all its actions
+//   sim [--scenario S] --soak MINUTES    one seed after another, from a random one on
+// S is a file, or the name of one of scenarios/ (mixed).
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <random>
+#include <string_view>
 
 #include "tests/sim/story.h"
 
@@ -15,8 +17,9 @@ namespace holdfast::sim {
 namespace {
 
 struct Args {
-  std::string scenario;
+  std::string scenario = "mixed";
   uint64_t first = 1, last = 25;
+  bool one = false;
   double soak_minutes = 0;
 };
 
@@ -27,6 +30,7 @@ bool Parse(int argc, char** argv, Args& args) {
       args.scenario = value;
     } else if (option == "--seed") {
       args.first = args.last = std::strtoull(value.c_str(), nullptr, 10);
+      args.one = true;
     } else if (option == "--seeds") {
       args.first = std::strtoull(value.c_str(), nullptr, 10);
       const size_t dash = value.find('-');
@@ -40,13 +44,23 @@ bool Parse(int argc, char** argv, Args& args) {
       return false;
     }
   }
-  return !args.scenario.empty() && argc % 2 == 1;
+  if (args.scenario.find_first_of("/.") == std::string::npos) {
+    args.scenario = HOLDFAST_SCENARIOS "/" + args.scenario + ".sim";
+  }
+  return argc % 2 == 1;
+}
+
+bool Plays(int argc, char** argv) {
+  const auto is_option = [](std::string_view arg) {
+    return arg == "--scenario" || arg == "--seed" || arg == "--seeds" || arg == "--soak";
+  };
+  return std::any_of(argv + 1, argv + argc, is_option);
 }
 
 int Main(int argc, char** argv) {
   Args args;
   if (!Parse(argc, argv, args)) {
-    std::fprintf(stderr, "usage: sim --scenario FILE [--seed N | --seeds A-B | --soak MINUTES]\n");
+    std::fprintf(stderr, "usage: sim [--scenario S] [--seed N | --seeds A-B | --soak MINUTES]\n");
     return 2;
   }
   const StatusOr<Scenario> scenario = Scenario::Read(args.scenario);
@@ -66,6 +80,9 @@ int Main(int argc, char** argv) {
     const std::string violation = story.Play();
     all.Add(story.counts());
     ++played;
+    for (size_t i = 0; args.one && i < story.log().size(); ++i) {
+      std::printf("%s\n", story.log()[i].c_str());
+    }
     if (violation.empty()) continue;
     std::printf("seed %llu: %s\nreplay with: sim --scenario %s --seed %llu\n",
                 static_cast<unsigned long long>(seed), violation.c_str(), args.scenario.c_str(),
@@ -89,7 +106,7 @@ int Main(int argc, char** argv) {
 }  // namespace holdfast::sim
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string_view(argv[1]) == "--scenario") return holdfast::sim::Main(argc, argv);
+  if (holdfast::sim::Plays(argc, argv)) return holdfast::sim::Main(argc, argv);
   ::testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();
 }

@@ -63,16 +63,21 @@ StatusOr<RpcMessage> AskAgain(Transport& transport, const std::string& address,
   return reply;
 }
 
-// Some requests to nodes come late, or late once more: at-least-once delivery allows it.
-class LateTransport : public Transport {
+// Some requests to nodes come late, or late once more: at-least-once delivery allows it. Some are
+// not heard, some answers get lost, and one node may be slow.
+class UnsureTransport : public Transport {
  public:
-  LateTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng,
-                const SimOptions& options, const bool& calm)
+  UnsureTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng,
+                  const SimOptions& options, const bool& calm)
       : inner_(std::move(inner)),
         channel_(loop.NewChannel()),
         rng_(rng),
         late_(options.late),
         late_nanos_(options.late_nanos),
+        lost_(options.lost),
+        slow_nanos_(options.slow_nanos),
+        slow_(NodeAddress(options.slow_nanos > 0 ? static_cast<uint32_t>(rng.Below(options.nodes))
+                                                 : 0)),
         on_reply_(options.on_reply),
         calm_(calm) {}
   void Attach(const std::string& address, Service& service, Loop& loop) override {
@@ -81,8 +86,8 @@ class LateTransport : public Transport {
   void Detach(const std::string& address) override { inner_->Detach(address); }
   void Call(const std::string& address, RpcMessage request, int64_t timeout_nanos,
             ReplyFn done) override {
-    const bool again = !calm_ && late_ > 0 && address.starts_with("node/") &&
-                       static_cast<double>(rng_.Below(1'000'000)) < late_ * 1e6;
+    const bool unsure = !calm_ && address.starts_with("node/");
+    const bool again = unsure && Chance(late_);
     if (again) {
       channel_.PostAfter(static_cast<int64_t>(rng_.Below(late_nanos_)),
                          [inner = std::weak_ptr<Transport>(inner_), address, request] {
@@ -97,22 +102,39 @@ class LateTransport : public Transport {
         done(std::move(reply));
       };
     }
-    if (again && rng_.Below(2) == 0) {
+    const bool unanswered = unsure && Chance(lost_);
+    const bool unheard = (again || unanswered) && rng_.Below(2) == 0;
+    if (unheard || unanswered) {
       channel_.PostAfter(timeout_nanos, [address, done = std::move(done)] {
         done(absl::DeadlineExceededError(address + ": no answer"));
       });
-      return;
+      if (unheard) return;
+      done = [](const auto&) {};
     }
-    inner_->Call(address, std::move(request), timeout_nanos, std::move(done));
+    if (!unsure || slow_nanos_ == 0 || address != slow_) {
+      return inner_->Call(address, std::move(request), timeout_nanos, std::move(done));
+    }
+    channel_.PostAfter(static_cast<int64_t>(rng_.Below(slow_nanos_)),
+                       [inner = std::weak_ptr<Transport>(inner_), address, request, timeout_nanos,
+                        done = std::move(done)] {
+                         if (auto there = inner.lock()) {
+                           there->Call(address, request, timeout_nanos, done);
+                         }
+                       });
   }
   std::unique_ptr<Monitor> NewMonitor() override { return inner_->NewMonitor(); }
 
  private:
+  bool Chance(double p) { return p > 0 && static_cast<double>(rng_.Below(1'000'000)) < p * 1e6; }
+
   std::shared_ptr<Transport> inner_;
   Loop& channel_;
   SimRng& rng_;
   const double late_;
   const int64_t late_nanos_;
+  const double lost_;
+  const int64_t slow_nanos_;
+  const std::string slow_;
   const std::function<void(uint16_t, StatusOr<RpcMessage>&)> on_reply_;
   const bool& calm_;
 };
@@ -217,10 +239,9 @@ Status SimVault::Format() {
 
 Status SimVault::OpenNodes() {
   SimNetworkOptions network;
-  network.drop = options_.drop;
   network.duplicate = options_.duplicate;
-  transport_ = std::make_unique<LateTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_,
-                                               options_, calm_);
+  transport_ = std::make_unique<UnsureTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_,
+                                                 options_, calm_);
   nodes_.resize(map_.nodes.size());
   for (uint32_t i = 0; i < nodes_.size(); ++i) RETURN_IF_ERROR(StartNode(i));
   return absl::OkStatus();
@@ -441,6 +462,14 @@ Status SimVault::MakeCatalogueAnew(const CoordinatorOptions& options, const Buff
   return StartCoordinator();
 }
 
+StatusOr<std::vector<std::string>> SimVault::SegmentPaths(uint32_t node) {
+  const std::string dir = node_options(node).dir + "/segments";
+  ASSIGN_OR_RETURN(std::vector<std::string> names, fs_.List(dir));
+  for (std::string& name : names) name = dir + "/" + name;
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 StatusOr<std::optional<RecordId>> SimVault::FlipBit(uint32_t node) {
   struct Place {
     std::string path;
@@ -448,10 +477,8 @@ StatusOr<std::optional<RecordId>> SimVault::FlipBit(uint32_t node) {
     RecordId id;
   };
   std::vector<Place> places;
-  const std::string dir = node_options(node).dir;
-  ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.List(dir + "/segments"));
-  for (const std::string& name : names) {
-    const std::string path = dir + "/segments/" + name;
+  ASSIGN_OR_RETURN(const std::vector<std::string> paths, SegmentPaths(node));
+  for (const std::string& path : paths) {
     ASSIGN_OR_RETURN(auto file, fs_.Open(path, {}));
     ASSIGN_OR_RETURN(const uint64_t size, file->Size());
     ScanOptions options;
@@ -467,6 +494,23 @@ StatusOr<std::optional<RecordId>> SimVault::FlipBit(uint32_t node) {
   const Place& place = places[rng_.Below(places.size())];
   fs_.FlipBit(place.path, (place.begin + rng_.Below(place.length)) * 8 + rng_.Below(8));
   return std::optional<RecordId>(place.id);
+}
+
+Status SimVault::FailNextSync(uint32_t node) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> paths, SegmentPaths(node));
+  if (!paths.empty()) fs_.FailNextDataSync(paths.back());
+  return absl::OkStatus();
+}
+
+Status SimVault::LimitSpace(std::optional<uint64_t> more) {
+  constexpr uint64_t kPlenty = uint64_t{1} << 40;
+  if (!more) {
+    fs_.SetCapacity(kPlenty);
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const SpaceInfo space, fs_.Space("/"));
+  fs_.SetCapacity(space.total_bytes - space.free_bytes + *more);
+  return absl::OkStatus();
 }
 
 StatusOr<std::map<RecordId, std::vector<uint32_t>>> SimVault::Held() {

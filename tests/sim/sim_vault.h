@@ -41,7 +41,7 @@ struct SimOptions {
   uint64_t segment_bytes = 1u << 20;
   uint64_t batch_bytes = 128u << 10;
   uint32_t chunk_size = 64u << 10;
-  double drop = 0, duplicate = 0;
+  double duplicate = 0;
   // The map is the catalogue's, and repair runs. `spare` nodes are made but not in the map yet.
   bool cluster = false;
   uint32_t spare = 0;
@@ -49,6 +49,11 @@ struct SimOptions {
   // forgotten. To half of them nothing else happens; the others come at once, too.
   double late = 0;
   int64_t late_nanos = 120LL * 1'000'000'000;
+  // Of the requests to nodes, how many get no answer: half of them were not heard at all, of the
+  // others the answer is lost.
+  double lost = 0;
+  // One of the nodes takes up to so long before it hears a request.
+  int64_t slow_nanos = 0;
   // Sees every reply before who asked does, and may change it.
   std::function<void(uint16_t method, StatusOr<RpcMessage>& reply)> on_reply;
   uint64_t index_flush_bytes = 1u << 30;
@@ -78,7 +83,7 @@ class SimVault {
   proto::VaultStatusReply VaultStatus();
   ClusterMap Map();
   void RunFor(int64_t nanos);
-  // While calm, no more messages come late.
+  // While calm, no more messages come late or get lost, and no node is slow.
   void SetCalm(bool calm) { calm_ = calm; }
   // False when it does not come true within `nanos` of simulated time.
   bool RunUntil(const std::function<bool()>& condition, int64_t nanos);
@@ -104,6 +109,10 @@ class SimVault {
   // A bit of a stored chunk or manifest part flips on the node's disk, while the node is stopped.
   // The record's id; none when the node holds nothing.
   StatusOr<std::optional<RecordId>> FlipBit(uint32_t node);
+  // The next sync of the node's log fails, and what it was to make durable is lost.
+  Status FailNextSync(uint32_t node);
+  // The disks together take so much more, and then are full; `std::nullopt`: there is room again.
+  Status LimitSpace(std::optional<uint64_t> more);
   // Who holds what, good and not in the trash, of the nodes that run.
   StatusOr<std::map<RecordId, std::vector<uint32_t>>> Held();
   // The node's index is lost; it starts again.
@@ -126,6 +135,7 @@ class SimVault {
   StatusOr<std::vector<std::string>> Damage();
 
  private:
+  StatusOr<std::vector<std::string>> SegmentPaths(uint32_t node);  // In order.
   Status Format();
   Status OpenNodes();
   Status OpenCoordinator();

@@ -22,7 +22,8 @@ SimOptions OptionsOf(const Scenario& scenario, SimRng& choice) {
   options.chunk_size = 64u << 10;
   options.index_flush_bytes = scenario.Draw("index_flush_kib", 1024, choice) << 10;
   options.duplicate = static_cast<double>(scenario.Draw("duplicate_permille", 0, choice)) / 1000;
-  options.drop = static_cast<double>(scenario.Draw("drop_permille", 0, choice)) / 1000;
+  options.lost = static_cast<double>(scenario.Draw("lost_permille", 0, choice)) / 1000;
+  options.slow_nanos = static_cast<int64_t>(scenario.Draw("slow_millis", 0, choice)) * kMilli;
   options.late = static_cast<double>(scenario.Draw("late_permille", 0, choice)) / 1000;
   options.copy_bytes_per_second = scenario.Draw("copy_kib_per_second", 100u << 10, choice) << 10;
   options.out_after_nanos =
@@ -117,6 +118,8 @@ void Story::Do(const std::string& action) {
   if (action == "clone_collects") return CollectByClone();
   if (action == "roll_back") return RollBackCatalogue();
   if (action == "flip_bit") return FlipBit();
+  if (action == "fail_sync") return FailSync();
+  if (action == "fill_disks") return FillDisks();
   if (action == "drain_node") return SetNodeState(proto::SetNodeStateRequest::DRAIN);
   if (action == "undrain_node") return SetNodeState(proto::SetNodeStateRequest::UNDRAIN);
   if (action == "add_node") return AddNode();

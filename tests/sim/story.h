@@ -37,6 +37,8 @@ class Story {
     void Add(const Counts& other);
   };
   const Counts& counts() const { return counts_; }
+  // What happened, an action a line.
+  const std::vector<std::string>& log() const { return log_; }
 
  private:
   static constexpr int64_t kDay = 86400 * kSecond;
@@ -57,6 +59,7 @@ class Story {
             std::function<void(const StatusOr<RpcMessage>&)> done);
   void RemoveAtClone();
   void Ingest();
+  StatusOr<IngestSummary> IngestSome();
   void Remove();
   void Undo();
   void StartCollection(bool thorough);
@@ -71,12 +74,17 @@ class Story {
   void LoseCatalogue(bool clone);
   void RollBackCatalogue();
   void FlipBit();
+  void FailSync();
+  void FillDisks();
   void CutPower();
   void AddNode();
   void SetNodeState(proto::SetNodeStateRequest::Action action);
   void Settle();
   void Check();
   void CheckQuiet();
+  void CheckStores();
+  void CheckRepairs();
+  void CheckCollects();
   void CheckHeld(const std::vector<ObjectInfo>& listed);
   StatusOr<std::vector<RecordId>> RecordsOf(const ObjectInfo& info);
   Status CheckObject(const ObjectInfo& info, const std::string& expected);

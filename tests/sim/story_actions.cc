@@ -29,6 +29,10 @@ class Listener : public IngestObserver {
 
 void Story::Ingest() {
   Soon();
+  (void)IngestSome();
+}
+
+StatusOr<IngestSummary> Story::IngestSome() {
   auto engine = kernels::MakePortableEngine(sim_->vault().engine_options());
   MemorySource source;
   std::map<std::string, uint64_t> names;
@@ -64,6 +68,7 @@ void Story::Ingest() {
   log_.push_back(
       "  ingest of " + std::to_string(names.size()) + ": " +
       (summary.ok() ? std::to_string(summary->errors) + " errors" : Message(summary.status())));
+  return summary;
 }
 
 void Story::Remove() {
@@ -317,6 +322,32 @@ void Story::FlipBit() {
   }
   Must(choice_.Below(2) == 0 ? sim_->LoseIndex(*rotting_) : sim_->StartNode(*rotting_),
        "restart of a node");
+}
+
+// The node trusts its disk no more until it is started again; what it had not answered is lost.
+void Story::FailSync() {
+  if (busy_) return;
+  const uint32_t node = static_cast<uint32_t>(choice_.Below(nodes_));
+  if (!sim_->runs(node)) return;
+  Must(sim_->FailNextSync(node), "a sync that fails");
+  busy_ = true;
+  Ingest();
+  busy_ = false;
+  sim_->StopNode(node);
+  Must(sim_->StartNode(node), "start after a failed sync");
+  log_.push_back("  node " + std::to_string(node) + " restarts after a failed sync");
+}
+
+// Everybody's, in the middle of an ingest; then there is room again.
+void Story::FillDisks() {
+  if (busy_) return;
+  Must(sim_->LimitSpace(choice_.Below(400'000)), "disks that are full");
+  if (choice_.Below(2) == 0) StartCollection(false);
+  busy_ = true;
+  Ingest();
+  busy_ = false;
+  AwaitCollection();
+  Must(sim_->LimitSpace(std::nullopt), "room");
 }
 
 // Everywhere at once, in the middle of an ingest, with or without a collection.
