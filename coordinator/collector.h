@@ -15,6 +15,7 @@
 
 #include "common/base/clock.h"
 #include "coordinator/commit_log.h"
+#include "coordinator/copy_queue.h"
 #include "coordinator/mark_set.h"
 #include "coordinator/sessions.h"
 
@@ -47,6 +48,7 @@ class Collector {
         sessions_(sessions),
         log_(log),
         nodes_(nodes),
+        copies_(nodes),
         guard_(guard),
         purge_(std::move(purge)) {}
 
@@ -62,14 +64,20 @@ class Collector {
   static constexpr int64_t kAskNanos = 30 * kSecond;
   static constexpr int kAttempts = 3;
 
+  // Needed; but not there, if its group's nodes have it.
+  struct Stray {
+    RecordId id;
+    uint64_t touch = 0;
+    uint32_t length = 0;
+    bool trashed = false;
+  };
   // What a page of a node's list leads to.
   struct Verdict {
     uint32_t node = 0;
-    std::string trash, keep;       // 32 bytes each.
-    std::vector<RecordId> strays;  // Needed; but not there, if its group's nodes have it.
-    std::vector<uint64_t> stray_touches;
-    uint64_t stray_bytes = 0;
-    std::string from, next;  // Where this page of the list begins, and the next one.
+    std::string trash, keep;  // 32 bytes each.
+    std::vector<Stray> strays;
+    std::vector<CopyQueue::Copy> copies;  // Of strays that no node of their group has.
+    std::string from, next;               // Where this page of the list begins, and the next one.
   };
 
   void Enter(proto::GcStatusReply::Phase phase, uint64_t total);
@@ -102,10 +110,12 @@ class Collector {
   Status Judge(const proto::NodeListRecordsReply& page, Verdict& verdict);
   void CheckStrays(std::shared_ptr<Verdict> verdict);
   void JudgeStrays(const std::shared_ptr<Verdict>& verdict,
-                   const std::vector<std::vector<size_t>>& asked, std::vector<uint32_t> members,
-                   const NodeReplies& replies);
-  void Act(const std::shared_ptr<Verdict>& verdict, std::string surplus,
-           std::vector<NodeCall> pulls);
+                   const std::vector<std::vector<size_t>>& asked,
+                   const std::vector<uint32_t>& members, const NodeReplies& replies);
+  void Want(Verdict& verdict, uint32_t node, const std::vector<size_t>& strays);
+  void Act(const std::shared_ptr<Verdict>& verdict, std::string surplus);
+  void TakeTrashed(const std::shared_ptr<Verdict>& verdict, const NodeReplies& replies);
+  void CopyStrays(const std::shared_ptr<Verdict>& verdict);
   void Acted(const std::shared_ptr<Verdict>& verdict);
   void NodeListed();
   void AfterPass();
@@ -121,6 +131,7 @@ class Collector {
   Sessions& sessions_;
   CommitLog& log_;
   NodeClient& nodes_;
+  CopyQueue copies_;
   const Guard& guard_;
   const Purge purge_;
 

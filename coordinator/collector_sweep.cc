@@ -1,5 +1,6 @@
 // Survey and sweep: two passes over what the nodes list. The first counts, the second acts.
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,7 +14,8 @@ namespace {
 constexpr uint32_t kListedAtOnce = 16384;
 constexpr size_t kNeededAtOnce = 65536;
 constexpr uint32_t kGroupsPerBucket = kPlacementGroups / MarkSet::kBuckets;
-constexpr size_t kPulledAtOnce = 1024;
+constexpr size_t kCopiedAtOnce = 1024;       // Records at most …
+constexpr uint64_t kCopiedBytes = 8u << 20;  // … and about so many bytes.
 // A run that would let so much go is most likely a mistake.
 constexpr double kConsentFraction = 0.2;
 constexpr uint64_t kConsentRecords = 10'000;
@@ -100,13 +102,13 @@ Status Collector::Judge(const proto::NodeListRecordsReply& page, Verdict& verdic
       }
     }
     if (needed) {
-      if (trashed && (!surplus || member)) verdict.keep.append(AsView(id.bytes()));
-      // (After a rebuild the grace of surplus copies begins anew too.)
-      const bool known = trashed && surplus && floor_run_ == 0;
-      if (member || known || touch >= horizon_ || Migrating(options_.map, pg)) continue;
-      verdict.strays.push_back(id);
-      verdict.stray_touches.push_back(touch);
-      verdict.stray_bytes += trashed ? 0 : length;
+      // A surplus copy is looked at in each run: the group may have lost its own meanwhile.
+      const bool settled = !member && !Migrating(options_.map, pg);
+      if (trashed && (!surplus || !settled)) {
+        verdict.keep.append(AsView(id.bytes()));
+      } else if (settled && touch < horizon_) {
+        verdict.strays.push_back({id, touch, length, trashed});
+      }
     } else if (touch >= horizon_) {
       if (!sweeping_) report_.set_held_records(report_.held_records() + 1);
     } else if (!trashed || surplus || floor_run_ > 0) {
@@ -122,11 +124,11 @@ Status Collector::Judge(const proto::NodeListRecordsReply& page, Verdict& verdic
 
 // Copies on nodes that left their group go once all of its present nodes show that they have them.
 void Collector::CheckStrays(std::shared_ptr<Verdict> verdict) {
-  if (verdict->strays.empty()) return Act(verdict, "", {});
+  if (verdict->strays.empty()) return Act(verdict, "");
   std::vector<std::vector<size_t>> asked;  // Per member: places in strays.
   std::vector<uint32_t> members;
   for (size_t i = 0; i < verdict->strays.size(); ++i) {
-    for (uint32_t node : ActingSet(options_.map, verdict->strays[i])) {
+    for (uint32_t node : ActingSet(options_.map, verdict->strays[i].id)) {
       auto it = std::find(members.begin(), members.end(), node);
       if (it == members.end()) {
         members.push_back(node);
@@ -143,7 +145,7 @@ void Collector::CheckStrays(std::shared_ptr<Verdict> verdict) {
   std::vector<NodeCall> calls;
   for (size_t m = 0; m < members.size(); ++m) {
     proto::NodeStatRequest request;
-    for (size_t i : asked[m]) request.mutable_ids()->append(AsView(verdict->strays[i].bytes()));
+    for (size_t i : asked[m]) request.mutable_ids()->append(AsView(verdict->strays[i].id.bytes()));
     calls.push_back({members[m], MakeMessage(rpc::kNodeStat, request)});
   }
   nodes_.Gather(std::move(calls), kAskNanos,
@@ -154,51 +156,78 @@ void Collector::CheckStrays(std::shared_ptr<Verdict> verdict) {
 
 void Collector::JudgeStrays(const std::shared_ptr<Verdict>& verdict,
                             const std::vector<std::vector<size_t>>& asked,
-                            std::vector<uint32_t> members, const NodeReplies& replies) {
+                            const std::vector<uint32_t>& members, const NodeReplies& replies) {
   struct Seen {
-    uint32_t good = 0;  // Of the group's nodes.
+    uint32_t good = 0;              // Of the group's nodes; who answered and …
+    std::vector<uint32_t> lacking;  // … lacks it.
     std::string checksum;
+    bool here = false;  // The copy itself.
     bool differs = false;
   };
   std::vector<Seen> seen(verdict->strays.size());
-  std::vector<NodeCall> pulls;
   for (size_t m = 0; m < members.size(); ++m) {
     const StatusOr<proto::NodeStatReply> reply =
         replies[m].ok() ? ParseHead<proto::NodeStatReply>(*replies[m]) : replies[m].status();
     if (!reply.ok() || static_cast<size_t>(reply->answers_size()) != asked[m].size()) continue;
-    proto::NodePullRequest pull;
-    Buffer touches;
     for (size_t k = 0; k < asked[m].size(); ++k) {
-      const size_t i = asked[m][k];
+      Seen& s = seen[asked[m][k]];
       const proto::RecordAnswer& answer = reply->answers(static_cast<int>(k));
       const bool stray = members[m] == verdict->node;
-      if (answer.status() == proto::PRESENT || stray) {
-        seen[i].differs |= !seen[i].checksum.empty() && seen[i].checksum != answer.checksum();
-        seen[i].checksum = answer.checksum();
-        seen[i].good += !stray;
-      } else if (pull.ids().size() < kPulledAtOnce * RecordId::kSize) {
-        pull.mutable_ids()->append(AsView(verdict->strays[i].bytes()));
-        Writer(touches).U64(std::max(verdict->stray_touches[i], horizon_));
+      if (answer.status() == proto::PRESENT || (stray && answer.status() == proto::TRASHED)) {
+        s.differs |= !s.checksum.empty() && s.checksum != answer.checksum();
+        s.checksum = answer.checksum();
+        if (stray) {
+          s.here = true;
+        } else {
+          ++s.good;
+        }
+      } else if (!stray) {
+        s.lacking.push_back(members[m]);
       }
     }
-    if (pull.ids().empty()) continue;
-    pull.set_source(verdict->node);
-    pull.set_touches(ToString(touches));
-    pulls.push_back({members[m], MakeMessage(rpc::kNodePull, pull)});
   }
   std::string surplus;
+  std::map<uint32_t, std::vector<size_t>> wanted;
   for (size_t i = 0; i < seen.size(); ++i) {
-    if (seen[i].differs || seen[i].good < options_.map.replicas) continue;
-    surplus.append(AsView(verdict->strays[i].bytes()));
+    const Seen& s = seen[i];
+    const Stray& stray = verdict->strays[i];
+    if (s.here && !s.differs && s.good >= options_.map.replicas) {
+      surplus.append(AsView(stray.id.bytes()));
+      continue;
+    }
+    // Not yet, or no more.
+    if (stray.trashed) verdict->keep.append(AsView(stray.id.bytes()));
+    // What one member has, repair brings to the others.
+    for (const uint32_t node : s.lacking) {
+      if (s.good == 0) wanted[node].push_back(i);
+    }
   }
   if (!sweeping_) {
     report_.set_surplus_records(report_.surplus_records() + surplus.size() / RecordId::kSize);
   }
-  Act(verdict, std::move(surplus), std::move(pulls));
+  for (const auto& [node, strays] : wanted) Want(*verdict, node, strays);
+  Act(verdict, std::move(surplus));
 }
 
-void Collector::Act(const std::shared_ptr<Verdict>& verdict, std::string surplus,
-                    std::vector<NodeCall> pulls) {
+// In requests that neither node has to hold much for.
+void Collector::Want(Verdict& verdict, uint32_t node, const std::vector<size_t>& strays) {
+  uint64_t bytes = kCopiedBytes;
+  for (const size_t i : strays) {
+    const Stray& stray = verdict.strays[i];
+    if (bytes >= kCopiedBytes ||
+        verdict.copies.back().ids.size() >= kCopiedAtOnce * RecordId::kSize) {
+      verdict.copies.push_back({node, verdict.node, "", "", nullptr});
+      bytes = 0;
+    }
+    verdict.copies.back().ids.append(AsView(stray.id.bytes()));
+    Buffer touch;
+    Writer(touch).U64(std::max(stray.touch, horizon_));
+    verdict.copies.back().touches.append(AsView(touch));
+    bytes += stray.length;
+  }
+}
+
+void Collector::Act(const std::shared_ptr<Verdict>& verdict, std::string surplus) {
   if (!sweeping_) return Acted(verdict);
   std::vector<NodeCall> calls;
   if (!verdict->trash.empty() || !verdict->keep.empty()) {
@@ -215,29 +244,41 @@ void Collector::Act(const std::shared_ptr<Verdict>& verdict, std::string surplus
     request.set_surplus(true);
     calls.push_back({verdict->node, MakeMessage(rpc::kNodeTrash, request)});
   }
-  const size_t sweeps = calls.size();
-  for (NodeCall& pull : pulls) calls.push_back(std::move(pull));
-  if (calls.empty()) return Acted(verdict);
+  if (calls.empty()) return CopyStrays(verdict);
   nodes_.Gather(
       std::move(calls), kAskNanos,
-      [this, verdict, sweeps, serial = serial_](const NodeReplies& replies) {
-        if (serial != serial_ || !GoOn()) return;
-        for (size_t i = 0; i < sweeps; ++i) {
-          const StatusOr<proto::NodeTrashReply> reply =
-              replies[i].ok() ? ParseHead<proto::NodeTrashReply>(*replies[i]) : replies[i].status();
-          if (absl::IsFailedPrecondition(reply.status())) {
-            return Fail(FromNode(verdict->node, reply.status()));
-          }
-          if (!reply.ok()) {
-            LoseNode(verdict->node, reply.status());
-            return NodeListed();
-          }
-          report_.set_trashed_records(report_.trashed_records() + reply->trashed());
-          report_.set_kept_records(report_.kept_records() + reply->kept());
-        }
-        Acted(verdict);
+      [this, verdict, serial = serial_](const NodeReplies& replies) {
+        if (serial == serial_ && GoOn()) TakeTrashed(verdict, replies);
       },
       kAttempts);
+}
+
+void Collector::TakeTrashed(const std::shared_ptr<Verdict>& verdict, const NodeReplies& replies) {
+  for (const NodeReply& one : replies) {
+    const StatusOr<proto::NodeTrashReply> reply =
+        one.ok() ? ParseHead<proto::NodeTrashReply>(*one) : one.status();
+    if (absl::IsFailedPrecondition(reply.status())) {
+      return Fail(FromNode(verdict->node, reply.status()));
+    }
+    if (!reply.ok()) {
+      LoseNode(verdict->node, reply.status());
+      return NodeListed();
+    }
+    report_.set_trashed_records(report_.trashed_records() + reply->trashed());
+    report_.set_kept_records(report_.kept_records() + reply->kept());
+  }
+  CopyStrays(verdict);
+}
+
+// What could not be copied, another run tries again.
+void Collector::CopyStrays(const std::shared_ptr<Verdict>& verdict) {
+  if (verdict->copies.empty()) return Acted(verdict);
+  CopyQueue::Copy copy = std::move(verdict->copies.back());
+  verdict->copies.pop_back();
+  copy.done = [this, verdict, serial = serial_](const auto&) {
+    if (serial == serial_ && GoOn()) CopyStrays(verdict);
+  };
+  copies_.Add(std::move(copy));
 }
 
 void Collector::Acted(const std::shared_ptr<Verdict>& verdict) {

@@ -170,7 +170,8 @@ void Node::Impl::HandleTrash(const RpcMessage& request, const ReplyFn& reply) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
     if (!entry || !IsCollected(entry->kind) || entry->horizon >= mark.horizon) continue;
     const bool counts = entry->run > head->run().floor_run();
-    if (entry->trashed() && !entry->surplus && counts) continue;  // Since an earlier run.
+    const bool same = entry->surplus == mark.surplus || !entry->surplus;
+    if (entry->trashed() && same && counts) continue;  // Since an earlier run.
     if (KnownTouch((*ids)[i], entry) >= mark.horizon &&
         !HOLDFAST_MUTANT(sweep_without_touch_lock)) {
       continue;

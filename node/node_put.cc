@@ -332,7 +332,12 @@ void Node::Impl::Compare(Admission& a, size_t i, const IndexEntry& entry) {
 
 // Makes `epoch` the id's touch; at most one touch record per id and epoch.
 void Node::Impl::Touch(const RecordId& id, uint64_t known, uint64_t epoch, const OperationPtr& op) {
-  if (epoch <= known || HOLDFAST_MUTANT(touch_not_durable)) return;
+  if (epoch <= known) return;
+  if (HOLDFAST_MUTANT(touch_not_durable)) {  // It is on its way, and nobody waits for it.
+    const auto nobody = std::make_shared<Operation>([](const Status&) {});
+    if (epoch > commits_->FindTouch(id)) commits_->AddTouch(id, epoch, nobody);
+    return nobody->Release();
+  }
   if (epoch <= commits_->FindTouch(id)) return commits_->WaitForTouch(id, op);
   commits_->AddTouch(id, epoch, op);
 }

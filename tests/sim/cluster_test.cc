@@ -46,6 +46,17 @@ class Cluster : public ::testing::Test {
         << sim_->VaultStatus().repair().DebugString();
   }
 
+  void MustCollect(const proto::GcStartRequest& request) {
+    ASSERT_TRUE(sim_->GcStart(request).ok());
+    const auto over = [this] {
+      const auto report = sim_->GcStatus();
+      return report.ok() && report->phase() >= proto::GcStatusReply::DONE;
+    };
+    ASSERT_TRUE(sim_->RunUntil(over, 600 * kSecond));
+    ASSERT_EQ(sim_->GcStatus()->phase(), proto::GcStatusReply::DONE)
+        << sim_->GcStatus()->DebugString();
+  }
+
   std::unique_ptr<SimVault> sim_;
   std::unique_ptr<SimRng> choice_;
   Tree tree_;
@@ -138,6 +149,40 @@ TEST_F(Cluster, ANewNodeTakesItsShareAndADrainedOneGivesAll) {
     EXPECT_TRUE(absl::IsFailedPrecondition(sim_->SetNodeState(node, Action::DRAIN)) ||
                 sim_->Map().nodes.size() > 4);
   }
+}
+
+// A copy outside its group lies in the trash only as long as the group has enough of its own.
+TEST_F(Cluster, WhatOnlyNodesOutsideTheGroupHaveComesBack) {
+  Start(9, {.nodes = 2, .replicas = 2, .cluster = true, .spare = 2});
+  MustIngest();
+  MustBecomeWhole();
+  for (const uint32_t node : {2u, 3u}) ASSERT_TRUE(sim_->AddNode(node).ok());
+  MustBecomeWhole();
+  for (const uint32_t node : {0u, 1u}) {
+    ASSERT_TRUE(sim_->SetNodeState(node, Action::DRAIN).ok());
+    MustBecomeWhole();
+  }
+  proto::GcStartRequest request;
+  request.set_grace_nanos(7 * 86400 * kSecond);
+  MustCollect(request);
+  EXPECT_GT(sim_->GcStatus()->surplus_records(), 0u);
+  // Both disks of the new groups at once.
+  for (const uint32_t node : {2u, 3u}) ASSERT_TRUE(sim_->ReplaceDisk(node).ok());
+  sim_->RunFor(20 * kSecond);
+  MustCollect(request);
+  MustBecomeWhole();
+  CheckVault(*sim_, tree_, log_);
+  // When they have it all again, the others let go of it.
+  sim_->clock().Jump(8 * 86400 * kSecond);
+  MustCollect(request);
+  sim_->clock().Jump(8 * 86400 * kSecond);
+  MustCollect(request);
+  const auto held = sim_->Held();
+  ASSERT_TRUE(held.ok());
+  for (const auto& [id, nodes] : *held) {
+    EXPECT_EQ(std::count(nodes.begin(), nodes.end(), 0u), 0) << id.hex();
+  }
+  CheckVault(*sim_, tree_, log_);
 }
 
 TEST_F(Cluster, AnIngestOutlivesItsCoordinator) {
