@@ -81,6 +81,8 @@ RpcMessage IngestContext::SessionRequest() const {
   proto::OpenSessionRequest request;
   request.set_domain(ToString(vault.key().domain.bytes()));
   request.set_session(ToString(session.bytes()));
+  request.set_epoch(epoch);
+  request.set_generation(generation);
   return MakeMessage(rpc::kOpenSession, request);
 }
 

@@ -177,13 +177,25 @@ void Coordinator::Impl::AbortSilentSessions() {
                       guard_.Wrap([this] { AbortSilentSessions(); }));
 }
 
+// Nodes keep what a session touched for its epoch in its generation. So one that a rebuilt catalogue
+// does not know cannot go on under its name: it may rest on what is garbage by now (G3).
+Status Coordinator::Impl::GoOn(const SessionId& id, const proto::OpenSessionRequest& request) {
+  ASSIGN_OR_RETURN(const Session* session, sessions_.Get(id));
+  if (session->row.epoch == request.epoch() && log_.head().generation == request.generation()) {
+    return absl::OkStatus();
+  }
+  return absl::AbortedError(
+      "the catalogue was made anew since this session was opened: start the ingest again");
+}
+
 StatusOr<proto::OpenSessionReply> Coordinator::Impl::OpenSession(
     const proto::OpenSessionRequest& request) {
   if (DomainId::FromBytes(AsBytes(request.domain())) != options_.domain) {
     return absl::PermissionDeniedError("this vault does not hold that domain");
   }
-  ASSIGN_OR_RETURN(uint64_t epoch, sessions_.Open(SessionId::FromBytes(AsBytes(request.session())),
-                                                  log_.head().epoch));
+  const SessionId id = SessionId::FromBytes(AsBytes(request.session()));
+  if (request.epoch() != 0) RETURN_IF_ERROR(GoOn(id, request));
+  ASSIGN_OR_RETURN(uint64_t epoch, sessions_.Open(id, log_.head().epoch));
   proto::OpenSessionReply reply;
   reply.set_epoch(epoch);
   reply.set_generation(log_.head().generation);

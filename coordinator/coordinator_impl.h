@@ -90,6 +90,7 @@ class Coordinator::Impl {
   // Makes a change of the cluster durable, then so, then answers.
   void ChangeCluster(ClusterState::Change change, RpcMessage answer, const ReplyFn& reply);
   StatusOr<proto::OpenSessionReply> OpenSession(const proto::OpenSessionRequest& request);
+  Status GoOn(const SessionId& id, const proto::OpenSessionRequest& request);
   StatusOr<proto::CloseSessionReply> CloseSession(const proto::CloseSessionRequest& request);
   // A commit of what was removed before then, once nothing is under way.
   void PurgeLater(int64_t removed_before, std::string cursor, Collector::PurgedFn done);

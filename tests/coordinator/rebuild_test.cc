@@ -54,6 +54,25 @@ TEST_F(RebuildTest, GivesTheSameListingByteForByte) {
   EXPECT_EQ(vault.VaultStatus().generation(), status.generation() + 1);
 }
 
+// What it had acknowledged may be garbage by now.
+TEST_F(RebuildTest, ASessionDoesNotGoOnUnderItsName) {
+  StoreMany();
+  proto::OpenSessionRequest request;
+  request.set_domain(ToString(vault.options().domain.bytes()));
+  request.set_session(std::string(16, 's'));
+  const auto opened = vault.Rpc<proto::OpenSessionReply>(rpc::kOpenSession, request);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  request.set_epoch(opened->epoch());
+  request.set_generation(opened->generation());
+  EXPECT_TRUE(vault.Rpc<proto::OpenSessionReply>(rpc::kOpenSession, request).ok());
+  ASSERT_TRUE(vault.Rebuild().ok());
+  vault.MustOpen();
+  for (int i = 0; i < 2; ++i) {
+    const auto again = vault.Rpc<proto::OpenSessionReply>(rpc::kOpenSession, request);
+    EXPECT_TRUE(absl::IsAborted(again.status())) << again.status();
+  }
+}
+
 TEST_F(RebuildTest, OneGoodCopyIsEnough) {
   StoreMany();
   const std::string before = vault.EverythingVisible();

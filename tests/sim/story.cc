@@ -79,9 +79,10 @@ std::string Story::Play() {
       Do(scenario_.Choose("do", choice_));
       if (!bad()) Check();
     }
-    sim_->SetCalm(true);
+    calm_ = true;
     if (!bad()) Settle();
     if (!bad()) CheckQuiet();
+    calm_ = false;
     sim_->SetCalm(false);
   }
   if (!bad()) return "";

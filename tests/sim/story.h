@@ -80,6 +80,7 @@ class Story {
   void AddNode();
   void SetNodeState(proto::SetNodeStateRequest::Action action);
   void Settle();
+  void BecomeWhole();
   void Check();
   void CheckQuiet();
   void CheckStores();
@@ -101,6 +102,7 @@ class Story {
   int64_t lease_nanos_ = 0;
   std::vector<Object> objects_;
   std::optional<uint32_t> away_;
+  bool calm_ = false;        // Between the rounds.
   bool busy_ = false;        // Beside() is under way.
   bool collecting_ = false;  // A run was begun and its end not seen.
   std::vector<Buffer> backups_;

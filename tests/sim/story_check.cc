@@ -8,8 +8,15 @@
 
 namespace holdfast::sim {
 
-// All there, all whole.
+// All there, all whole. A copy that is lost on its way is asked for again after two minutes: while
+// many get lost there would be no end of that.
 void Story::Settle() {
+  sim_->SetCalm(true);
+  BecomeWhole();
+  sim_->SetCalm(calm_);
+}
+
+void Story::BecomeWhole() {
   StartNode();
   sim_->StopClone();
   AwaitCollection();
