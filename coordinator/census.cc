@@ -45,6 +45,19 @@ uint64_t Census::highest_generation() const {
   return highest;
 }
 
+uint64_t Census::lifted(uint64_t epoch) const {
+  uint64_t highest = epoch;
+  for (const auto& node : nodes) {
+    if (node.ok()) highest = std::max(highest, Lifted(epoch, node->gc_horizon()));
+  }
+  return highest;
+}
+
+uint64_t Lifted(uint64_t epoch, uint64_t horizon) {
+  constexpr uint64_t kMostForgotten = 1u << 20;
+  return horizon > epoch && horizon - epoch <= kMostForgotten ? horizon : epoch;
+}
+
 std::vector<uint32_t> NodesToAsk(const ClusterMap& map) {
   std::vector<uint32_t> numbers;
   for (const MapNode& node : map.nodes) {
@@ -65,8 +78,15 @@ Census ReadCensus(const std::vector<uint32_t>& asked, const NodeReplies& replies
   Census census;
   if (!asked.empty()) census.nodes.resize(asked.back() + 1, proto::NodeStatusReply());
   for (size_t i = 0; i < asked.size(); ++i) {
-    census.nodes[asked[i]] =
-        replies[i].ok() ? ParseHead<proto::NodeStatusReply>(*replies[i]) : replies[i].status();
+    StatusOr<proto::NodeStatusReply>& node = census.nodes[asked[i]];
+    node = replies[i].ok() ? ParseHead<proto::NodeStatusReply>(*replies[i]) : replies[i].status();
+    if (!node.ok()) continue;
+    for (const uint64_t count : {node->highest_commit(), node->generation(), node->gc_run(),
+                                 node->gc_horizon(), node->max_touch()}) {
+      if (IsPossible(count)) continue;
+      node = absl::UnavailableError(absl::StrCat("it counts to ", count, ", which cannot be"));
+      break;
+    }
   }
   return census;
 }

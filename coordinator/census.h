@@ -25,7 +25,17 @@ struct Census {
   bool proves(const ClusterMap& map) const;
   uint64_t highest_commit() const;
   uint64_t highest_generation() const;
+  // E of a catalogue whose own is `epoch`, so that no node refuses its sessions.
+  uint64_t lifted(uint64_t epoch) const;
 };
+
+// Whether a number that only grows, by one at a time, can have come so far: one that cannot is a
+// lie, or damage, and would leave no room above it.
+constexpr bool IsPossible(uint64_t count) { return count < uint64_t{1} << 62; }
+
+// `epoch`, or a node's horizon where that is higher, by no more than there may have been runs of
+// garbage collection that the catalogue has forgotten.
+uint64_t Lifted(uint64_t epoch, uint64_t horizon);
 
 std::vector<uint32_t> NodesToAsk(const ClusterMap& map);
 std::vector<NodeCall> CensusCalls(const std::vector<uint32_t>& asked);

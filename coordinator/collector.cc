@@ -13,6 +13,9 @@
 namespace holdfast {
 namespace {
 
+// A disk that does not answer for so long is not waited for.
+constexpr int64_t kStandstillNanos = 600 * kSecond;
+constexpr uint32_t kMostSteps = 1u << 24;
 constexpr int kMaxNotes = 100;
 
 std::string Number(uint64_t value) {
@@ -148,9 +151,16 @@ void Collector::TellGeneration() {
     calls.push_back({node, MakeMessage(rpc::kNodeGcBegin, request)});
   }
   nodes_.Gather(std::move(calls), kAskNanos, [this](const NodeReplies& replies) {
-    const bool all = std::all_of(replies.begin(), replies.end(), [](const NodeReply& reply) {
-      return reply.ok() || absl::IsFailedPrecondition(reply.status());
-    });
+    bool all = true;
+    uint64_t epoch = log_.head().epoch;
+    for (const NodeReply& reply : replies) {
+      const StatusOr<proto::NodeGcBeginReply> known =
+          reply.ok() ? ParseHead<proto::NodeGcBeginReply>(*reply) : reply.status();
+      all &= known.ok() || absl::IsFailedPrecondition(known.status());
+      if (known.ok()) epoch = std::max(epoch, Lifted(log_.head().epoch, known->horizon()));
+    }
+    // Sessions below what a node was told before could store nothing there.
+    if (epoch > log_.head().epoch) all &= log_.SetEpoch(epoch, {}).ok();
     if (all) return;
     env_.loop.PostAfter(kSecond, guard_.Wrap([this] { TellGeneration(); }));
   });
@@ -196,9 +206,12 @@ void Collector::TakeCensus(const std::vector<uint32_t>& asked, const NodeReplies
       continue;
     }
     run_ = std::max<uint64_t>(run_, census.nodes[node]->gc_run());
-    // But for that, all touches are of sessions that this coordinator opened.
+    // A catalogue that was put back to an earlier state may have forgotten runs.
+    epoch = std::max(epoch, Lifted(log_.head().epoch, census.nodes[node]->gc_horizon()));
+    // But for a rebuild, all touches are of sessions that this coordinator opened.
     if (!restored_) continue;
     epoch = std::max({epoch, census.nodes[node]->max_touch(), census.nodes[node]->gc_horizon()});
+    floor_run_ = std::max<uint64_t>(floor_run_, census.nodes[node]->gc_run());
   }
   if (Nodes().empty()) return Fail(absl::UnavailableError("no node answers"));
   // E of the run to come; kept here until it starts.
@@ -256,7 +269,8 @@ void Collector::TakeBegin(const std::vector<uint32_t>& asked, const NodeReplies&
     if (!reply.ok() && restored_) return Fail(FromNode(asked[i], reply.status()));
   }
   if (restored_) {
-    const KvBatch known = {{MetaKey(kGcRestoredRow), std::nullopt}};
+    const KvBatch known = {{MetaKey(kGcRestoredRow), std::nullopt},
+                           {MetaKey(kGcFloorRow), Number(floor_run_)}};
     if (Status s = catalogue_.kv().Write(known, /*sync=*/true); !s.ok()) return Fail(s);
   }
   Mark();
@@ -272,10 +286,17 @@ Status Collector::NoteSnapshot() {
 StatusOr<uint64_t> Collector::FreeRun() {
   uint64_t free_run = 0;
   KvBatch past;
-  const int64_t latest = env_.clock.WallNanos() - request_.grace_nanos();
+  const int64_t now = env_.clock.WallNanos();
+  const int64_t latest = now - request_.grace_nanos();
   RETURN_IF_ERROR(catalogue_.kv().Scan(
       SnapshotKey(0), SnapshotKey(UINT64_MAX), [&](std::string_view key, std::string_view value) {
-        if (key.size() < 8 || static_cast<int64_t>(NumberOf(value)) > latest) return false;
+        if (key.size() < 8) return false;
+        auto taken = static_cast<int64_t>(NumberOf(value));
+        if (taken > now) {  // By a clock that was ahead: the grace begins now.
+          past.push_back({std::string(key), Number(static_cast<uint64_t>(now))});
+          taken = now;
+        }
+        if (taken > latest) return false;
         if (free_run != 0) past.push_back({SnapshotKey(free_run), std::nullopt});
         free_run = NumberOf(key.substr(key.size() - 8));
         return true;
@@ -292,6 +313,7 @@ void Collector::Compact() {
   free_run_ = *free_run;
   const std::vector<uint32_t> nodes = Nodes();
   waiting_ = nodes.size();
+  compacting_.clear();
   if (nodes.empty()) return Finish();
   for (uint32_t node : nodes) CompactNode(node, 0, 0);
 }
@@ -314,7 +336,11 @@ void Collector::TakeCompacted(uint32_t node, uint32_t step, uint32_t steps,
                               const NodeReply& reply) {
   StatusOr<proto::NodeCompactReply> head =
       reply.ok() ? ParseHead<proto::NodeCompactReply>(*reply) : reply.status();
-  if (head.ok() && head->pending()) return CompactNode(node, step, steps);
+  if (head.ok() && head->steps() > kMostSteps) head = absl::UnavailableError("too many steps");
+  if (head.ok() && head->pending()) {
+    if (GetsOn(node, head->progress())) return CompactNode(node, step, steps);
+    head = absl::DeadlineExceededError("its compaction does not get on; look at its disk");
+  }
   if (!head.ok()) {
     LoseNode(node, head.status());
     step = steps;
@@ -331,6 +357,14 @@ void Collector::TakeCompacted(uint32_t node, uint32_t step, uint32_t steps,
   }
   if (step < steps) return CompactNode(node, step + 1, steps);
   if (--waiting_ == 0) Finish();
+}
+
+bool Collector::GetsOn(uint32_t node, uint64_t progress) {
+  const int64_t now = env_.clock.MonotonicNanos();
+  if (node >= compacting_.size()) compacting_.resize(node + 1);
+  Progress& known = compacting_[node];
+  if (known.since_nanos == 0 || known.seen != progress) known = {progress, now};
+  return now - known.since_nanos < kStandstillNanos;
 }
 
 void Collector::Finish() {

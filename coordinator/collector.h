@@ -123,6 +123,7 @@ class Collector {
   StatusOr<uint64_t> FreeRun();
   void CompactNode(uint32_t node, uint32_t step, uint32_t steps);
   void TakeCompacted(uint32_t node, uint32_t step, uint32_t steps, const NodeReply& reply);
+  bool GetsOn(uint32_t node, uint64_t progress);
   void Finish();
 
   const CoordinatorOptions& options_;
@@ -155,6 +156,11 @@ class Collector {
   uint32_t bucket_ = 0, bucket_end_ = 0;  // Of marks_: looked at now.
   std::vector<RecordId> needed_;          // Of these.
   uint64_t free_run_ = 0;
+  struct Progress {
+    uint64_t seen = 0;
+    int64_t since_nanos = 0;
+  };
+  std::vector<Progress> compacting_;  // By node number.
 };
 
 }  // namespace holdfast

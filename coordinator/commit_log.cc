@@ -169,6 +169,10 @@ Status CommitLog::Open() {
         "too many nodes are away to tell whether the catalogue is current: ", census_.away_text()));
     return absl::OkStatus();
   }
+  // A catalogue that was put back to an earlier state, with no commit since, may have forgotten
+  // runs of garbage collection: sessions below what nodes were told could store nothing.
+  const uint64_t lifted = census_.lifted(head_.epoch);
+  if (lifted > head_.epoch) RETURN_IF_ERROR(SetEpoch(lifted, {}));
   return SendOutboxAndWait();
 }
 

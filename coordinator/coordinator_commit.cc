@@ -177,8 +177,8 @@ void Coordinator::Impl::AbortSilentSessions() {
                       guard_.Wrap([this] { AbortSilentSessions(); }));
 }
 
-// Nodes keep what a session touched for its epoch in its generation. So one that a rebuilt catalogue
-// does not know cannot go on under its name: it may rest on what is garbage by now (G3).
+// Nodes keep what a session touched for its epoch in its generation. So one that a rebuilt
+// catalogue does not know cannot go on under its name: it may rest on what is garbage by now (G3).
 Status Coordinator::Impl::GoOn(const SessionId& id, const proto::OpenSessionRequest& request) {
   ASSIGN_OR_RETURN(const Session* session, sessions_.Get(id));
   if (session->row.epoch == request.epoch() && log_.head().generation == request.generation()) {

@@ -41,6 +41,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
            request.run().SerializeAsString() == run_.SerializeAsString();
   }
   uint32_t step() const { return step_; }
+  proto::NodeCompactReply Pending() const;
   size_t steps() const { return victims_.size(); }
   const StatusOr<proto::NodeCompactReply>& last() const { return last_; }
   // Answers when the step is done, or for now that it is pending.
@@ -71,8 +72,9 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   void Remark(const RecordId& id, const IndexEntry& entry, const OperationPtr& op);
   Status MoveProofs(const std::vector<Moved>& moved);
   void CheckComplete();
-  void MoveSetAside();
-  void WriteSetAside(const std::vector<RecordRead>& reads);
+  void FindSetAside();
+  void MoveSetAside(size_t first);
+  void WriteSetAside(const std::vector<RecordRead>& reads, size_t next);
   void CarryMarks();
   Status CarryMark(const ScannedRecord& record, const OperationPtr& op);
   void LetGo();
@@ -107,6 +109,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   uint32_t step_ = 0;
   bool busy_ = false;
   int64_t rested_nanos_ = 0;  // When it last began to work.
+  uint64_t progress_ = 0;     // Pieces of work so far.
   StatusOr<proto::NodeCompactReply> last_ = absl::UnknownError("");
   std::vector<ReplyFn> waiting_;
 

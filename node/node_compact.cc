@@ -27,10 +27,8 @@ void Node::Impl::HandleCompact(const RpcMessage& request, const ReplyFn& reply) 
   if (compactor_ && compactor_->busy()) {
     if (compactor_->Is(*head)) return compactor_->Wait(reply);
     // It ends soon.
-    proto::NodeCompactReply pending;
-    pending.set_pending(true);
-    return env_.loop.PostAfter(kSecond, [self = shared_from_this(), reply, pending] {
-      if (!self->stopped_) reply(MakeMessage(rpc::kNodeCompact, pending));
+    return env_.loop.PostAfter(kSecond, [self = shared_from_this(), reply] {
+      if (!self->stopped_) reply(MakeMessage(rpc::kNodeCompact, self->compactor_->Pending()));
     });
   }
   if (head->step() == 0) {
@@ -51,12 +49,17 @@ void Node::Impl::Compactor::Wait(ReplyFn reply) {
   auto node = node_.shared_from_this();
   node_.env_.loop.PostAfter(kPendingNanos, [self = shared_from_this(), node, step = step_] {
     if (node->stopped_ || !self->busy_ || self->step_ != step) return;
-    proto::NodeCompactReply pending;
-    pending.set_pending(true);
     for (const ReplyFn& reply : std::exchange(self->waiting_, {})) {
-      reply(MakeMessage(rpc::kNodeCompact, pending));
+      reply(MakeMessage(rpc::kNodeCompact, self->Pending()));
     }
   });
+}
+
+proto::NodeCompactReply Node::Impl::Compactor::Pending() const {
+  proto::NodeCompactReply pending;
+  pending.set_pending(true);
+  pending.set_progress(progress_);
+  return pending;
 }
 
 void Node::Impl::Compactor::Plan(ReplyFn reply) {
@@ -90,7 +93,11 @@ void Node::Impl::Compactor::Plan(ReplyFn reply) {
 void Node::Impl::Compactor::Choose(const std::map<uint64_t, Tally>& tally) {
   const SegmentInfo* newest = LastReadable(node_.segments_);
   const uint64_t last = newest == nullptr ? 0 : newest->number;
+  IndexDelta freed(*node_.index_);
   for (const auto& [number, info] : node_.segments_) {
+    // One that was freed just before a crash.
+    const bool gone = info.state == SegmentInfo::State::kFreed;
+    if (gone && node_.index_->IsStale(number)) freed.EraseSegmentRows(number, {});
     if (!info.readable()) continue;
     auto it = tally.find(number);
     const Tally t = it == tally.end() ? Tally() : it->second;
@@ -103,6 +110,7 @@ void Node::Impl::Compactor::Choose(const std::map<uint64_t, Tally>& tally) {
     }
     victims_.push_back({number, t.live_bytes, t.entries, number == last});
   }
+  (void)node_.index_->Apply(std::move(freed));  // Without it, marks are kept that say nothing.
   std::sort(victims_.begin(), victims_.end(), [](const Victim& a, const Victim& b) {
     return std::pair(a.live_bytes, a.segment) < std::pair(b.live_bytes, b.segment);
   });
@@ -305,6 +313,7 @@ void Node::Impl::Compactor::Later(std::function<void()> then) {
 // A rate alone would not do: what bytes cost depends on how small the records are, and on what else
 // the machine has to do.
 void Node::Impl::Compactor::AfterRest(std::function<void()> then) {
+  ++progress_;
   const int64_t worked = node_.env_.clock.MonotonicNanos() - rested_nanos_;
   const int64_t rest = node_.ServesClients() ? kRest * worked : 0;
   auto node = node_.shared_from_this();

@@ -143,7 +143,7 @@ Status Node::Impl::Compactor::MoveProofs(const std::vector<Moved>& moved) {
 // any more can only become fewer.
 void Node::Impl::Compactor::CheckComplete() {
   const Victim& victim = victims_[step_ - 1];
-  if (found_ == victim.entries && !victim.was_last && scan_.gaps.empty()) return MoveSetAside();
+  if (found_ == victim.entries && !victim.was_last && scan_.gaps.empty()) return FindSetAside();
   auto lost = std::make_shared<bool>(false);
   auto garbage = std::make_shared<std::vector<RecordId>>();
   auto status = std::make_shared<Status>();
@@ -166,15 +166,12 @@ void Node::Impl::Compactor::CheckComplete() {
         // What is garbage need not be whole to go.
         self->unseen_ = *garbage;
         self->expired_.insert(self->expired_.end(), garbage->begin(), garbage->end());
-        self->MoveSetAside();
+        self->FindSetAside();
       });
 }
 
-// What another writer's record replaced may have to come back: it is written again, followed by
-// what replaced it, so that it is set aside once more.
-void Node::Impl::Compactor::MoveSetAside() {
+void Node::Impl::Compactor::FindSetAside() {
   auto status = std::make_shared<Status>();
-  auto reads = std::make_shared<std::vector<RecordRead>>();
   aside_.clear();
   node_.RunOnIo(
       [self = shared_from_this(), kv = node_.index_->kv(), status] {
@@ -183,35 +180,47 @@ void Node::Impl::Compactor::MoveSetAside() {
           return true;
         });
       },
-      [self = shared_from_this(), status, reads] {
+      [self = shared_from_this(), status] {
         if (self->Stopped()) return;
         if (!status->ok()) return self->Finish(self->node_.IndexError(*status));
-        if (self->aside_.empty()) return self->CarryMarks();
-        std::vector<RecordId> ids;
-        for (const auto& [id, old] : self->aside_) ids.push_back(id);
-        auto entries = self->node_.index_->Find(ids);
-        if (!entries.ok()) return self->Finish(self->node_.IndexError(entries.status()));
-        for (size_t i = 0; i < ids.size(); ++i) {
-          const std::optional<IndexEntry>& entry = (*entries)[i];
-          if (!entry || entry->expired(self->floor_run_, self->free_run_)) continue;
-          reads->push_back({ids[i], self->aside_[i].second});
-          reads->push_back({ids[i], *entry});
-        }
-        auto node = self->node_.shared_from_this();
-        node->RunOnIo(
-            [node, reads] {
-              // One at a time: an order by place would part the pairs.
-              for (RecordRead& read : *reads) {
-                std::vector<RecordRead> one{std::move(read)};
-                ReadRecords(node->env_.fs, node->options_.dir, one, true);
-                read = std::move(one[0]);
-              }
-            },
-            [self, reads] { self->WriteSetAside(*reads); });
+        self->MoveSetAside(0);
       });
 }
 
-void Node::Impl::Compactor::WriteSetAside(const std::vector<RecordRead>& reads) {
+// What another writer's record replaced may have to come back: it is written again, followed by
+// what replaced it, so that it is set aside once more. Some at a time.
+void Node::Impl::Compactor::MoveSetAside(size_t first) {
+  if (Stopped()) return;
+  if (first == aside_.size()) return CarryMarks();
+  const size_t most = std::min(aside_.size(), first + kRecordsPerStep);
+  std::vector<RecordId> ids;
+  for (size_t i = first; i < most; ++i) ids.push_back(aside_[i].first);
+  auto entries = node_.index_->Find(ids);
+  if (!entries.ok()) return Finish(node_.IndexError(entries.status()));
+  auto reads = std::make_shared<std::vector<RecordRead>>();
+  uint64_t bytes = 0;
+  size_t next = first;
+  for (; next < most && bytes < kBytesPerMove; ++next) {
+    const std::optional<IndexEntry>& entry = (*entries)[next - first];
+    if (!entry || entry->expired(floor_run_, free_run_)) continue;
+    reads->push_back({aside_[next].first, aside_[next].second});
+    reads->push_back({aside_[next].first, *entry});
+    bytes += aside_[next].second.length + entry->length;
+  }
+  auto node = node_.shared_from_this();
+  node->RunOnIo(
+      [node, reads] {
+        // One at a time: an order by place would part the pairs.
+        for (RecordRead& read : *reads) {
+          std::vector<RecordRead> one{std::move(read)};
+          ReadRecords(node->env_.fs, node->options_.dir, one, true);
+          read = std::move(one[0]);
+        }
+      },
+      [self = shared_from_this(), reads, next] { self->WriteSetAside(*reads, next); });
+}
+
+void Node::Impl::Compactor::WriteSetAside(const std::vector<RecordRead>& reads, size_t next) {
   if (Stopped()) return;
   std::vector<RecordId> ids;
   for (size_t i = 0; i + 1 < reads.size(); i += 2) ids.push_back(reads[i].id);
@@ -241,7 +250,7 @@ void Node::Impl::Compactor::WriteSetAside(const std::vector<RecordRead>& reads) 
         }
         return absl::OkStatus();
       },
-      [this] { CarryMarks(); });
+      [this, next] { AfterRest([this, next] { MoveSetAside(next); }); });
 }
 
 void Node::Impl::Compactor::CarryMarks() {

@@ -29,8 +29,10 @@ TrashMark MarkOf(const proto::GcRun& run, bool surplus) {
 
 Status Node::Impl::CheckRun(const proto::GcRun& run) const {
   const GcState& known = index_->gc();
+  // Runs are counted anew from what nodes know when a catalogue is rebuilt; one may have been away.
+  const bool newer = run.generation() > known.generation || run.run() >= known.run;
   if (HOLDFAST_MUTANT(old_generation_accepted) ||
-      (run.generation() >= std::max(generation_, known.generation) && run.run() >= known.run)) {
+      (run.generation() >= std::max(generation_, known.generation) && newer)) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat(

@@ -185,6 +185,53 @@ TEST_F(Cluster, WhatOnlyNodesOutsideTheGroupHaveComesBack) {
   CheckVault(*sim_, tree_, log_);
 }
 
+TEST_F(Cluster, AClockThatWasAheadDoesNotKeepGarbage) {
+  constexpr int64_t kYears = 20 * 365 * 86400 * kSecond;
+  Start(10);
+  MustIngest();
+  sim_->clock().Jump(kYears);
+  MustCollect({});
+  sim_->clock().Jump(-kYears);
+  for (const auto& [name, content] : tree_) {
+    ASSERT_TRUE(sim_->vault().Remove("case", name, {.now = true}).ok()) << name;
+  }
+  proto::GcStartRequest all;
+  all.set_consent(true);
+  MustCollect(all);
+  EXPECT_GT(sim_->GcStatus()->freed_records(), 0u);
+  // With a grace, that begins when the clock is right again.
+  sim_->clock().Jump(kYears);
+  MustCollect({});
+  sim_->clock().Jump(-kYears);
+  MustIngestMore();
+  for (const auto& [name, content] : tree_) {
+    const auto removed = sim_->vault().Remove("case", name, {.now = true});
+    ASSERT_TRUE(removed.ok() || absl::IsNotFound(removed.status())) << name;
+  }
+  all.set_grace_nanos(86400 * kSecond);
+  MustCollect(all);
+  EXPECT_EQ(sim_->GcStatus()->freed_records(), 0u);
+  sim_->clock().Jump(2 * 86400 * kSecond);
+  MustCollect(all);
+  EXPECT_GT(sim_->GcStatus()->freed_records(), 0u);
+}
+
+// Its commits are all there, but not the runs of garbage collection since.
+TEST_F(Cluster, ACatalogueThatForgotRunsStoresAllTheSame) {
+  Start(11);
+  MustIngest();
+  MemKvDisk image;
+  sim_->StopCoordinator();
+  sim_->TakeImage(image);
+  ASSERT_TRUE(sim_->StartCoordinator().ok());
+  for (int i = 0; i < 3; ++i) MustCollect({});
+  sim_->StopCoordinator();
+  sim_->PutBack(image);
+  ASSERT_TRUE(sim_->StartCoordinator().ok());
+  MustIngestMore();
+  CheckVault(*sim_, tree_, log_);
+}
+
 TEST_F(Cluster, AnIngestOutlivesItsCoordinator) {
   Start(5);
   int objects = 0;
