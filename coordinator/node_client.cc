@@ -1,6 +1,8 @@
 #include "coordinator/node_client.h"
 
+#include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
@@ -113,14 +115,26 @@ void NodeClient::CallAgain(std::shared_ptr<const NodeCall> call, int64_t timeout
 
 void NodeClient::Gather(std::vector<NodeCall> calls, int64_t timeout_nanos,
                         std::function<void(NodeReplies)> done, int attempts) {
+  GatherUntil(std::move(calls), timeout_nanos, attempts, nullptr, std::move(done));
+}
+
+void NodeClient::GatherEnough(std::vector<NodeCall> calls, int64_t timeout_nanos, Enough enough,
+                              std::function<void(NodeReplies)> done) {
+  GatherUntil(std::move(calls), timeout_nanos, 1, std::move(enough), std::move(done));
+}
+
+void NodeClient::GatherUntil(std::vector<NodeCall> calls, int64_t timeout_nanos, int attempts,
+                             Enough enough, std::function<void(NodeReplies)> done) {
   struct State {
     NodeReplies replies;
     size_t waiting = 0;
+    Enough enough;
     std::function<void(NodeReplies)> done;
   };
   auto state = std::make_shared<State>();
   state->replies.resize(calls.size(), absl::UnavailableError("no reply"));
   state->waiting = calls.size();
+  state->enough = std::move(enough);
   state->done = std::move(done);
   if (calls.empty()) {
     loop_.Post(guard_.Wrap([state] { state->done({}); }));
@@ -129,8 +143,10 @@ void NodeClient::Gather(std::vector<NodeCall> calls, int64_t timeout_nanos,
   for (size_t i = 0; i < calls.size(); ++i) {
     auto call = std::make_shared<const NodeCall>(std::move(calls[i]));
     CallAgain(std::move(call), timeout_nanos, attempts, [state, i](NodeReply reply) {
+      if (!state->done) return;  // It was enough.
       state->replies[i] = std::move(reply);
-      if (--state->waiting == 0) state->done(std::move(state->replies));
+      if (--state->waiting > 0 && !(state->enough && state->enough(state->replies))) return;
+      std::exchange(state->done, nullptr)(std::move(state->replies));
     });
   }
 }
@@ -257,9 +273,11 @@ struct NodeClient::GetAttempt {
   Check check;
   int64_t timeout_nanos = 0;
   std::function<void(StatusOr<SharedBytes>)> done;
-  size_t next = 0;  // In the acting set.
+  std::vector<uint32_t> nodes;  // To be asked, in this order; the first are the acting set.
+  size_t acting = 0;
+  size_t next = 0;
   Status first_error;
-  bool all_answered = true;
+  bool all_answered = true;  // Of the acting set.
 };
 
 void NodeClient::GetRecord(const RecordId& id, std::string what, Check check, int64_t timeout_nanos,
@@ -270,27 +288,34 @@ void NodeClient::GetRecord(const RecordId& id, std::string what, Check check, in
   attempt->check = std::move(check);
   attempt->timeout_nanos = timeout_nanos;
   attempt->done = std::move(done);
+  attempt->nodes = ActingSet(map_, id);
+  attempt->acting = attempt->nodes.size();
+  for (const MapNode& node : map_.nodes) {
+    const auto end = attempt->nodes.begin() + static_cast<ptrdiff_t>(attempt->acting);
+    const bool acts = std::find(attempt->nodes.begin(), end, node.number) != end;
+    if (!acts && node.state != NodeState::kRemoved) attempt->nodes.push_back(node.number);
+  }
   TryNext(std::move(attempt));
 }
 
 void NodeClient::TryNext(std::shared_ptr<GetAttempt> attempt) {
-  const std::vector<uint32_t>& nodes = ActingSet(map_, attempt->id);
-  if (attempt->next >= nodes.size()) {
+  if (attempt->next >= attempt->nodes.size()) {
     std::string text = absl::StrCat(attempt->what, ": ", Message(attempt->first_error));
     attempt->done(attempt->all_answered ? absl::DataLossError(text) : absl::UnavailableError(text));
     return;
   }
-  const uint32_t node = nodes[attempt->next++];
+  const bool acts = attempt->next < attempt->acting;
+  const uint32_t node = attempt->nodes[attempt->next++];
   proto::NodeGetRequest request;
   request.set_ids(ToString(attempt->id.bytes()));
   Call({node, MakeMessage(rpc::kNodeGet, request)}, attempt->timeout_nanos,
-       [this, node, attempt](NodeReply reply) {
+       [this, node, acts, attempt](NodeReply reply) {
          StatusOr<SharedBytes> bytes = CheckGetReply(reply, attempt->check);
          if (bytes.ok()) {
            attempt->done(*std::move(bytes));
            return;
          }
-         attempt->all_answered &= reply.ok();
+         attempt->all_answered &= reply.ok() || !acts;
          if (attempt->first_error.ok()) attempt->first_error = FromNode(node, bytes.status());
          TryNext(attempt);
        });

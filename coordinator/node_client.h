@@ -58,6 +58,11 @@ class NodeClient {
   // `attempts` times, seconds apart.
   void Gather(std::vector<NodeCall> calls, int64_t timeout_nanos,
               std::function<void(NodeReplies)> done, int attempts = 1);
+  // The same, but `done` as soon as `enough` says so of those that have come (of the others it sees
+  // kUnavailable).
+  using Enough = std::function<bool(const NodeReplies&)>;
+  void GatherEnough(std::vector<NodeCall> calls, int64_t timeout_nanos, Enough enough,
+                    std::function<void(NodeReplies)> done);
   NodeReplies GatherAndWait(std::vector<NodeCall> calls, int64_t timeout_nanos);
 
   // ok as soon as a quorum of the record's sets (HasQuorum) holds exactly these bytes; otherwise,
@@ -66,8 +71,8 @@ class NodeClient {
   void PutRecord(const RecordPut& put, int64_t timeout_nanos, std::function<void(Status)> done);
   Status PutRecordAndWait(const RecordPut& put, int64_t timeout_nanos);
 
-  // The first replica, best node first, that `check` accepts. kDataLoss when every node of the
-  // acting set answered and none had it good; kUnavailable when some did not answer.
+  // The first replica, best node first, that `check` accepts; of other nodes when the acting set
+  // has none. kDataLoss when every node of the acting set answered; kUnavailable when some did not.
   using Check = std::function<Status(Bytes)>;
   void GetRecord(const RecordId& id, std::string what, Check check, int64_t timeout_nanos,
                  std::function<void(StatusOr<SharedBytes>)> done);
@@ -76,6 +81,8 @@ class NodeClient {
   class PutTally;
   struct GetAttempt;
   std::vector<NodeCall> PutCalls(const RecordPut& put) const;
+  void GatherUntil(std::vector<NodeCall> calls, int64_t timeout_nanos, int attempts, Enough enough,
+                   std::function<void(NodeReplies)> done);
   void CallAgain(std::shared_ptr<const NodeCall> call, int64_t timeout_nanos, int attempts,
                  std::function<void(NodeReply)> done);
   void TryNext(std::shared_ptr<GetAttempt> attempt);

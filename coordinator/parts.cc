@@ -61,34 +61,47 @@ class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
       calls.push_back({node, MakeMessage(rpc::kNodeGet, get)});
       calls.push_back({node, MakeMessage(rpc::kNodePin, pin)});
     }
-    nodes_.Gather(
+    // A node that is away is not waited for.
+    nodes_.GatherEnough(
         std::move(calls), timeout_nanos_,
+        [self = shared_from_this()](const NodeReplies& replies) {
+          return HasQuorum(self->nodes_.map(), PlacementGroupOf(self->parts_[self->next_].id),
+                           self->Look(replies).whole);
+        },
         [self = shared_from_this()](const NodeReplies& replies) { self->Judge(replies); });
   }
 
  private:
-  void Judge(const NodeReplies& replies) {
-    const auto check =
-        PartCheck(keys_, parts_[next_].id, parts_[next_].digest, std::make_shared<PartRecord>());
-    std::vector<uint32_t> whole;
+  struct Seen {
+    std::vector<uint32_t> whole;  // Nodes.
     bool all_answered = true;
     std::optional<SharedBytes> bytes;
+  };
+  Seen Look(const NodeReplies& replies) const {
+    const auto check =
+        PartCheck(keys_, parts_[next_].id, parts_[next_].digest, std::make_shared<PartRecord>());
+    Seen seen;
     for (size_t i = 0; i + 1 < replies.size(); i += 2) {
-      all_answered &= replies[i].ok() && replies[i + 1].ok();
+      seen.all_answered &= replies[i].ok() && replies[i + 1].ok();
       StatusOr<SharedBytes> read = CheckGetReply(replies[i], check);
       if (!read.ok()) continue;
-      if (IsPinned(replies[i + 1])) whole.push_back(asked_[i / 2]);
-      bytes = *std::move(read);
+      if (IsPinned(replies[i + 1])) seen.whole.push_back(asked_[i / 2]);
+      seen.bytes = *std::move(read);
     }
-    if (HasQuorum(nodes_.map(), PlacementGroupOf(parts_[next_].id), whole)) {
+    return seen;
+  }
+
+  void Judge(const NodeReplies& replies) {
+    Seen seen = Look(replies);
+    if (HasQuorum(nodes_.map(), PlacementGroupOf(parts_[next_].id), seen.whole)) {
       ++next_;
       put_ = false;
       return Ask();
     }
     // A node may call present what it cannot read: what was put is looked at, and put only once.
-    if (!bytes || put_) {
+    if (!seen.bytes || put_) {
       const char* text = "a manifest part is on too few nodes";
-      return done_(all_answered ? absl::NotFoundError(text) : absl::UnavailableError(text));
+      return done_(seen.all_answered ? absl::NotFoundError(text) : absl::UnavailableError(text));
     }
     put_ = true;
     RecordPut put;
@@ -96,7 +109,7 @@ class PartsSecurer : public std::enable_shared_from_this<PartsSecurer> {
     put.kind = RecordKind::kManifestPart;
     put.epoch = epoch_;
     put.writer = writer_;
-    put.payload = *std::move(bytes);
+    put.payload = *std::move(seen.bytes);
     nodes_.PutRecord(put, timeout_nanos_,
                      [self = shared_from_this()](const Status&) { self->Ask(); });
   }
