@@ -138,6 +138,8 @@ void Story::CheckQuiet() {
 
 // When all is quiet nothing stands in the way of an ingest.
 void Story::CheckStores() {
+  // A commit record that found a disk full, or got lost, is sent again within some 15 seconds.
+  sim_->RunFor(30 * kSecond);
   busy_ = true;
   const auto stored = IngestSome();
   busy_ = false;
