@@ -79,6 +79,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   Status CarryMark(const ScannedRecord& record, const OperationPtr& op);
   void LetGo();
   void CheckEmpty(size_t first);
+  Status IndexIsFull() const;
   void Free();
   void Freed();
   void Skip(std::string why);

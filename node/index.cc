@@ -386,16 +386,18 @@ StatusOr<std::map<std::string, std::string>> Index::Range(const std::string& sta
                                                           size_t limit) {
   std::map<std::string, std::string> rows;
   RETURN_IF_ERROR(kv_->Scan(start, end, [&](std::string_view key, std::string_view value) {
-    if (key.size() == key_size) rows.emplace(key, value);
+    if (key.size() != key_size) return true;
+    const auto waiting = backlog_.find(std::string(key));
+    const bool erased = waiting != backlog_.end() && !waiting->second;
+    if (!erased) rows.emplace(key, value);
     return rows.size() < limit;
   }));
+  // Those of the Kv may have been cut short there.
+  const bool full = !rows.empty() && rows.size() >= limit;
+  const std::string last = full ? rows.rbegin()->first : end;
   for (auto it = backlog_.lower_bound(start); it != backlog_.lower_bound(end); ++it) {
-    if (it->first.size() != key_size) continue;
-    if (it->second) {
-      rows[it->first] = *it->second;
-    } else {
-      rows.erase(it->first);
-    }
+    if (it->first.size() != key_size || !it->second || it->first > last) continue;
+    rows[it->first] = *it->second;
   }
   return rows;
 }

@@ -230,10 +230,12 @@ void Node::Impl::Compactor::CheckEmpty(size_t first) {
   AfterRest([this, first] { CheckEmpty(first + kRecordsPerStep); });
 }
 
+Status Node::Impl::Compactor::IndexIsFull() const {
+  return absl::UnavailableError(node_.options_.dir + ": the index cannot be written");
+}
+
 void Node::Impl::Compactor::Free() {
-  if (node_.index_->backlog() > 0) {
-    return Finish(absl::UnavailableError(node_.options_.dir + ": the index cannot be written"));
-  }
+  if (node_.index_->backlog() > 0) return Finish(IndexIsFull());
   // Before the file changes: who reads it meanwhile, and finds the stub, looks where it moved.
   node_.segments_[segment_].state = SegmentInfo::State::kFreed;
   auto status = std::make_shared<Status>();

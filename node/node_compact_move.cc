@@ -171,6 +171,8 @@ void Node::Impl::Compactor::CheckComplete() {
 }
 
 void Node::Impl::Compactor::FindSetAside() {
+  // Of what waits to be written the scan would see nothing.
+  if (node_.index_->backlog() > 0) return Finish(IndexIsFull());
   auto status = std::make_shared<Status>();
   aside_.clear();
   node_.RunOnIo(
