@@ -30,6 +30,7 @@ class ReplyFuzz {
   void Read();
   void Ingest();
   void Remove();
+  void Collect();
   void Check();
   void Repair();
   void Restart();
