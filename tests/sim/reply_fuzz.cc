@@ -209,6 +209,7 @@ std::vector<Buffer> ReplyFuzz::FirstInputs() {
     uint16_t number = 0;
     record_ = [&](uint16_t method, const RpcMessage& message) {
       const uint16_t n = number++;
+      answered_.insert(method);
       if (!seen.insert(method).second) return;
       Buffer& input = inputs.emplace_back();
       Writer writer(input);
