@@ -22,19 +22,6 @@ Status RowError(const Status& status, std::string_view what) {
   return DamagedRow(what);
 }
 
-StatusOr<Counters> DecodeCounters(std::string_view bytes) {
-  Reader r(AsBytes(bytes));
-  if (r.U8() != kMetaVersion) return DamagedRow("its counters");
-  Counters c;
-  c.collections = r.U64();
-  c.objects = r.U64();
-  c.versions = r.U64();
-  c.next_collection = r.U64();
-  c.last_commit_nanos = r.I64();
-  if (!r.done()) return DamagedRow("its counters");
-  return c;
-}
-
 // Reads and decodes one row that may be missing.
 template <class Row>
 StatusOr<std::optional<Row>> Find(Kv& kv, const std::string& key,
@@ -85,6 +72,19 @@ std::string EncodeCounters(const Counters& counters) {
   w.U64(counters.next_collection);
   w.I64(counters.last_commit_nanos);
   return ToString(b);
+}
+
+StatusOr<Counters> DecodeCounters(std::string_view bytes) {
+  Reader r(AsBytes(bytes));
+  if (r.U8() != kMetaVersion) return DamagedRow("its counters");
+  Counters c;
+  c.collections = r.U64();
+  c.objects = r.U64();
+  c.versions = r.U64();
+  c.next_collection = r.U64();
+  c.last_commit_nanos = r.I64();
+  if (!r.done()) return DamagedRow("its counters");
+  return c;
 }
 
 std::string CatalogueKeyCheck(const CatalogueKeys& keys, const VaultId& vault) {

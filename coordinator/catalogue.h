@@ -35,6 +35,7 @@ struct Counters {
 std::string EncodeHead(const Head& head);
 StatusOr<Head> DecodeHead(std::string_view bytes);
 std::string EncodeCounters(const Counters& counters);
+StatusOr<Counters> DecodeCounters(std::string_view bytes);
 
 // MetaKey() names.
 inline constexpr char kHeadRow[] = "head";

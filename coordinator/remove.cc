@@ -20,32 +20,6 @@ constexpr uint8_t kCursorVersion = 1;
 constexpr uint8_t kRemovalsVersion = 1;
 constexpr size_t kRemovalsKept = 16;
 
-struct RemoveCursor {
-  int64_t time_nanos = 0;  // Of the whole removal.
-  std::string name;        // The next one; empty: the first.
-};
-
-std::string EncodeCursor(const RemoveCursor& cursor) {
-  Buffer b;
-  Writer w(b);
-  w.U8(kCursorVersion);
-  w.I64(cursor.time_nanos);
-  w.Blob(cursor.name);
-  return ToString(b);
-}
-
-StatusOr<RemoveCursor> DecodeCursor(std::string_view bytes) {
-  Reader r(AsBytes(bytes));
-  const bool known = r.U8() == kCursorVersion;
-  RemoveCursor cursor;
-  cursor.time_nanos = r.I64();
-  cursor.name = r.String();
-  if (!known || !r.done() || cursor.time_nanos <= 0 || cursor.name.empty()) {
-    return absl::InvalidArgumentError("not a cursor of a removal");
-  }
-  return cursor;
-}
-
 class Remover {
  public:
   Remover(const Counters& counters, Catalogue& catalogue, int64_t now_nanos,
@@ -86,7 +60,7 @@ class Remover {
   }
   void GoOnAt(const std::string& name) {
     stopped_ = true;
-    plan_.reply.set_after(EncodeCursor({cursor_.time_nanos, name}));
+    plan_.reply.set_after(EncodeRemoveCursor({cursor_.time_nanos, name}));
   }
   Status NotFound() const;
   Status CheckEmptyDirectory();
@@ -127,7 +101,7 @@ Status Remover::CheckRequest() {
   const int64_t latest = std::max(now_nanos_, plan_.commit.counters.last_commit_nanos + 1);
   cursor_.time_nanos = latest;
   if (!request_.after().empty()) {
-    ASSIGN_OR_RETURN(cursor_, DecodeCursor(request_.after()));
+    ASSIGN_OR_RETURN(cursor_, DecodeRemoveCursor(request_.after()));
     // It comes from outside, and becomes the time of a commit.
     cursor_.time_nanos = std::min(cursor_.time_nanos, latest);
   }
@@ -298,15 +272,50 @@ Status Remover::Rewrite(const Target& target, const std::optional<std::string>& 
   return absl::OkStatus();
 }
 
-struct Removal {
-  std::string request, answer;
-};
-
 StatusOr<std::vector<Removal>> Removals(Catalogue& catalogue) {
   ASSIGN_OR_RETURN(const std::optional<std::string> row, catalogue.kv().Get(MetaKey(kRemovalsRow)));
+  if (!row) return std::vector<Removal>();
+  return DecodeRemovals(*row);
+}
+
+}  // namespace
+
+std::string EncodeRemoveCursor(const RemoveCursor& cursor) {
+  Buffer b;
+  Writer w(b);
+  w.U8(kCursorVersion);
+  w.I64(cursor.time_nanos);
+  w.Blob(cursor.name);
+  return ToString(b);
+}
+
+StatusOr<RemoveCursor> DecodeRemoveCursor(std::string_view bytes) {
+  Reader r(AsBytes(bytes));
+  const bool known = r.U8() == kCursorVersion;
+  RemoveCursor cursor;
+  cursor.time_nanos = r.I64();
+  cursor.name = r.String();
+  if (!known || !r.done() || cursor.time_nanos <= 0 || cursor.name.empty()) {
+    return absl::InvalidArgumentError("not a cursor of a removal");
+  }
+  return cursor;
+}
+
+std::string EncodeRemovals(const std::vector<Removal>& removals) {
+  Buffer b;
+  Writer w(b);
+  w.U8(kRemovalsVersion);
+  w.U32(static_cast<uint32_t>(removals.size()));
+  for (const Removal& removal : removals) {
+    w.Blob(removal.request);
+    w.Blob(removal.answer);
+  }
+  return ToString(b);
+}
+
+StatusOr<std::vector<Removal>> DecodeRemovals(std::string_view row) {
   std::vector<Removal> removals;
-  if (!row) return removals;
-  Reader r(AsBytes(*row));
+  Reader r(AsBytes(row));
   const bool known = r.U8() == kRemovalsVersion;
   for (uint32_t i = r.U32(); i > 0 && r.ok(); --i) {
     Removal& removal = removals.emplace_back();
@@ -317,8 +326,6 @@ StatusOr<std::vector<Removal>> Removals(Catalogue& catalogue) {
   return absl::DataLossError(
       absl::StrCat("the catalogue's row of its removals is damaged: ", kRebuildHint));
 }
-
-}  // namespace
 
 StatusOr<RemovePlan> PlanRemove(const Counters& counters, Catalogue& catalogue, int64_t now_nanos,
                                 const proto::RemoveRequest& request) {
@@ -383,15 +390,7 @@ StatusOr<KvMutation> RememberRemoval(Catalogue& catalogue, std::string_view requ
   ASSIGN_OR_RETURN(std::vector<Removal> removals, Removals(catalogue));
   removals.push_back({std::string(request), std::string(answer)});
   if (removals.size() > kRemovalsKept) removals.erase(removals.begin());
-  Buffer b;
-  Writer w(b);
-  w.U8(kRemovalsVersion);
-  w.U32(static_cast<uint32_t>(removals.size()));
-  for (const Removal& removal : removals) {
-    w.Blob(removal.request);
-    w.Blob(removal.answer);
-  }
-  return KvMutation{MetaKey(kRemovalsRow), ToString(b)};
+  return KvMutation{MetaKey(kRemovalsRow), EncodeRemovals(removals)};
 }
 
 }  // namespace holdfast

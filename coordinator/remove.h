@@ -40,4 +40,19 @@ StatusOr<std::optional<std::string>> FindRemoval(Catalogue& catalogue, std::stri
 StatusOr<KvMutation> RememberRemoval(Catalogue& catalogue, std::string_view request,
                                      std::string_view answer);
 
+// What a client sends back so that a removal goes on.
+struct RemoveCursor {
+  int64_t time_nanos = 0;  // Of the whole removal.
+  std::string name;        // The next one; empty: the first.
+};
+std::string EncodeRemoveCursor(const RemoveCursor& cursor);
+StatusOr<RemoveCursor> DecodeRemoveCursor(std::string_view bytes);
+
+// The row of RememberRemoval.
+struct Removal {
+  std::string request, answer;
+};
+std::string EncodeRemovals(const std::vector<Removal>& removals);
+StatusOr<std::vector<Removal>> DecodeRemovals(std::string_view row);
+
 }  // namespace holdfast

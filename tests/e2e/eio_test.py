@@ -6,6 +6,7 @@ kernel lets go of pages that it could not write. HOLDFAST_FAULTS_ROUNDS=N sets h
 writes fail, each in an ingest of its own (2; 60 in full, and 12 in a cluster).
 """
 
+import collections
 import fnmatch
 import os
 import random
@@ -252,15 +253,21 @@ class FailingReadTest(HoldfastTest):
         self.v.run("rm", "--now", f"c/s/{self.bad}")
         self.drop(self.bad)
         listing.remove(f"s/{self.bad}".encode())
-        for _ in range(40 if FULL else 2):
-            at = self.rng.randrange(1, 40)
-            what = self.rng.choice(["*/catalogue/*", "*/index/*", "*"])
-            rule = f"read {what} {at} {self.rng.choice([0, 1, 3])} 5"
-            verb = self.rng.choice(["ls", "gc"])
+        verbs = {"ls": ["ls", "-0", "c"], "gc": ["gc", "--grace", "0"]}
+        places = [f"{self.v.dir}/catalogue/*", f"{self.v.dir}/*/index/*", f"{self.v.dir}/*"]
+        reads = {(verb, place): self.reads_of(args, place)
+                 for verb, args in {**verbs, "gc": [*verbs["gc"], "--dry-run"]}.items()
+                 for place in places}
+        hits = collections.Counter()
+        for i in range(40 if FULL else 4):
+            verb, place = list(verbs)[i % 2], self.rng.choice(places)
+            at = self.rng.randrange(1, reads[verb, place] + 1)
+            rule = f"read {place} {at} {self.rng.choice([0, 1, 3])} 5"
             with self.subTest(rule=rule, verb=verb):
                 self.faults.set(rule)
-                args = ["ls", "-0", "c"] if verb == "ls" else ["gc", "--grace", "0"]
-                result = self.try_it(*args, expect=None)
+                self.faults.forget()
+                result = self.try_it(*verbs[verb], expect=None)
+                hits[verb] += bool(self.faults.hits())
                 self.assertIn(result.code, (harness.OK, harness.FAILED, harness.SOME_FAILED,
                                             harness.INTEGRITY, harness.NO_VAULT), str(result))
                 if result.code != harness.OK:
@@ -271,8 +278,21 @@ class FailingReadTest(HoldfastTest):
                 self.faults.set()
                 self.assertEqual(listing, self.v.ls())
                 self.v.verify()
+        print(f"reads that failed: {dict(hits)}")
+        for verb in verbs:
+            self.assertGreater(hits[verb], 0, verb)
         self.v.run("gc", "--grace", "0")
         self.must_be_whole()
+
+    def reads_of(self, args, place):
+        """How many there are of files in that place, when nothing fails."""
+        self.faults.set()
+        self.faults.forget()
+        self.try_it(*args, expect=harness.OK)
+        count = sum(call.what == "read" and fnmatch.fnmatch(call.path, place)
+                    for call in self.faults.calls())
+        self.assertGreater(count, 0, place)
+        return count
 
 
 if __name__ == "__main__":

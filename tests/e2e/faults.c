@@ -33,6 +33,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#undef fread_unlocked
+
 enum { READ, WRITE, SYNC, RENAME, UNLINK, TRUNCATE, ALLOCATE, MKDIR, LIST, LISTEN, OPS };
 static const char* const words[OPS] = {"read",     "write",    "sync",  "rename", "unlink",
                                        "truncate", "allocate", "mkdir", "list",   "listen"};
@@ -221,15 +223,38 @@ static void settle(int fd, int lose) {
     return -1;                                                \
   }
 
-static ssize_t do_read(int fd, void* out, size_t n, off_t offset) {
+// With `here`, from where the file is at.
+static ssize_t do_read(int fd, void* out, size_t n, off_t offset, int here) {
   char path[PATH_MAX];
   if (path_of(fd, path)) {
-    FAILS(READ, path, offset, (long)n)
+    const off_t at = here ? lseek(fd, 0, SEEK_CUR) : offset;
+    FAILS(READ, path, at, (long)n)
   }
-  return syscall(SYS_pread64, fd, out, n, offset);
+  return here ? syscall(SYS_read, fd, out, n) : syscall(SYS_pread64, fd, out, n, offset);
 }
-ssize_t pread(int fd, void* out, size_t n, off_t at) { return do_read(fd, out, n, at); }
-ssize_t pread64(int fd, void* out, size_t n, off64_t at) { return do_read(fd, out, n, at); }
+ssize_t read(int fd, void* out, size_t n) { return do_read(fd, out, n, 0, 1); }
+ssize_t pread(int fd, void* out, size_t n, off_t at) { return do_read(fd, out, n, at, 0); }
+ssize_t pread64(int fd, void* out, size_t n, off64_t at) { return do_read(fd, out, n, at, 0); }
+
+// Streams: RocksDB reads its logs so. What stdio calls itself does not come by here.
+static int stream_fails(FILE* stream, size_t n) {
+  char path[PATH_MAX];
+  const int fd = fileno(stream);
+  if (fd < 0 || !path_of(fd, path)) return 0;
+  int error = 0;
+  if (meet(READ, path, ftell(stream), (long)n, &error) != FAIL) return 0;
+  stream->_flags |= _IO_ERR_SEEN;
+  errno = error;
+  return 1;
+}
+size_t fread(void* out, size_t size, size_t count, FILE* stream) {
+  if (stream_fails(stream, size * count)) return 0;
+  return REAL(fread)(out, size, count, stream);
+}
+size_t fread_unlocked(void* out, size_t size, size_t count, FILE* stream) {
+  if (stream_fails(stream, size * count)) return 0;
+  return REAL(fread_unlocked)(out, size, count, stream);
+}
 
 static ssize_t do_write(int fd, const void* data, size_t n, off_t offset, int at_end) {
   char path[PATH_MAX];

@@ -35,8 +35,8 @@ class EmbeddedGcKillTest(GcRounds):
             self.rng.shuffle(phases)
         self.rounds(phases[:kills])
         self.say()
-        if kills >= 3 * len(PHASES):
-            self.assertEqual(set(PHASES), set(self.seen))
+        # 43 and 26 in full, and of the cluster 35: more than a hundred.
+        self.must_have_hit(self.seen, kills, PHASES)
 
     def test_killed(self):
         disks = [(), ("disk-a", "disk-b")]
@@ -105,13 +105,14 @@ class ClusterGcKillTest(GcRounds):
             whom = list(killed)[(i + i // len(AIMS)) % 3]
             killed[whom] += 1
             with self.subTest(round=i, aim=aims[i], kill=whom):
-                self.one_round(aims[i], whom)
+                # One that was over first is tried again.
+                any(self.one_round(aims[i], whom) for _ in range(3))
         self.assertGreater(self.tight, 0)
         print(f"{rounds} runs cut off by kill -9 of {killed}; "
               f"in {dict(sorted(self.seen.items()))}; {self.left} later runs left a node out")
-        if rounds >= 3 * len(AIMS):
-            self.assertLessEqual({"census", "purge", "begin", "mark", "survey", "sweep", "compact"},
-                                 set(self.seen))
+        hit = self.seen.copy()
+        del hit["over"]
+        self.must_have_hit(hit, rounds, AIMS[:-1])
 
     def until(self, condition, seconds=5.0):
         """Waits for it; False when it does not come."""
@@ -222,6 +223,7 @@ class ClusterGcKillTest(GcRounds):
         self.fail(str(result))
 
     def one_round(self, aim, whom):
+        """Whether the run was still under way when the kill came."""
         self.round += 1
         self.add_tree()
         self.remove_a_tree()
@@ -229,8 +231,10 @@ class ClusterGcKillTest(GcRounds):
         # An ingest writes to the catalogue too.
         ingest = self.start_ingest(root) if aim not in ("purge", "begin") else None
         run, step = self.wait_in(aim)
-        self.seen[step or aim] += 1
         ingest = ingest or self.start_ingest(root)
+        # Not seen in a step that was aimed at, but under way all the same, is a kill at some time.
+        hit = run.process.poll() is None
+        self.seen[(step or "by time") if hit else "over"] += 1
         self.kill(whom)
         code, said = run.wait(180)
         self.assertIn(code, (0, harness.FAILED, harness.SOME_FAILED), said)
@@ -242,6 +246,7 @@ class ClusterGcKillTest(GcRounds):
         self.must_be_all(report)
         if len(self.trees) > 3:
             self.remove_a_tree()
+        return hit
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #include "coordinator/catalogue.h"
 #include "coordinator/fsck_step.h"
 #include "coordinator/mark_set.h"
+#include "coordinator/remove.h"
 #include "tests/fuzz/parser_tools.h"
 
 namespace holdfast::fuzz {
@@ -29,6 +30,10 @@ void RowParser(Bytes input) {
   RunRow(input, DecodeOutboxRow);
   RunRow(input, DecodePrincipalRow);
   (void)CheckRemovedRow(AsView(input));
+  const auto counters = DecodeCounters(AsView(input));
+  if (counters.ok()) Must(Same(AsBytes(EncodeCounters(*counters)), input), "counters: one form");
+  const auto removals = DecodeRemovals(AsView(input));
+  if (removals.ok()) Must(Same(AsBytes(EncodeRemovals(*removals)), input), "removals: one form");
   const auto head = DecodeHead(AsView(input));
   if (head.ok()) Must(Same(AsBytes(EncodeHead(*head)), input), "a head has one form");
 }
@@ -139,6 +144,10 @@ void CursorParser(Bytes input) {
   const Buffer sealed = SealBackupCursor(kKey, kVault, input.size(), AsView(input), FixedNonce());
   const auto backup = OpenBackupCursor(kKey, kVault, sealed);
   Must(backup.ok() && backup->after == AsView(input), "a backup's cursor comes back");
+  const auto removal = DecodeRemoveCursor(AsView(input));
+  if (removal.ok()) {
+    Must(Same(AsBytes(EncodeRemoveCursor(*removal)), input), "a removal's cursor has one form");
+  }
   const auto cursor = DecodeCursor(AsView(input));
   if (!cursor.ok()) return;
   const std::string again = EncodeCursor(*cursor);
@@ -153,6 +162,7 @@ std::vector<Buffer> CursorSeeds() {
   cursor.key = ObjectKey(7, "name", 1);
   cursor.gone["key"] = 5;
   return {ToBuffer(AsBytes(EncodeCursor(cursor))),
+          ToBuffer(AsBytes(EncodeRemoveCursor({.time_nanos = 5, .name = "name"}))),
           SealBackupCursor(kKey, kVault, 3, "after", FixedNonce())};
 }
 
@@ -200,6 +210,8 @@ std::vector<Parser> CatalogueParsers() {
                               "row-session.hex", "row-sealing-key.hex", "row-signature.hex",
                               "row-outbox.hex", "row-principal.hex"})();
          seeds.push_back(ToBuffer(AsBytes(EncodeHead({}))));
+         seeds.push_back(ToBuffer(AsBytes(EncodeCounters(Counters()))));
+         seeds.push_back(ToBuffer(AsBytes(EncodeRemovals({{"request", "answer"}, {"", ""}}))));
          return seeds;
        }},
       {"catalogue-key", KeyParser,

@@ -115,9 +115,7 @@ void ReplyFuzz::Do(uint8_t what) {
     case 3:
       return Check();
     case 4:
-      if (sim_->GcStart({}).ok()) sim_->RunFor(3 * kSecond);
-      (void)sim_->GcStatus();
-      return;
+      return Collect();
     case 5:
       return Repair();
     default:
@@ -167,6 +165,16 @@ void ReplyFuzz::Remove() {
   (void)vault.Remove("case", "dir/3000", {.undo = true});
 }
 
+void ReplyFuzz::Collect() {
+  // Of its own each time, so that there is something to put into the trash and let go of.
+  AckLog log;
+  SimRng rng(1'000 + runs_);
+  (void)RunIngest(*sim_, {{"garbage", RandomContent(rng, 100'000)}}, log);
+  (void)sim_->vault().Remove("case", "garbage", {.now = true});
+  if (sim_->GcStart({}).ok()) sim_->RunFor(3 * kSecond);
+  (void)sim_->GcStatus();
+}
+
 void ReplyFuzz::Check() {
   VerifyOptions options;
   options.threads = -1;
@@ -201,6 +209,7 @@ std::vector<Buffer> ReplyFuzz::FirstInputs() {
     uint16_t number = 0;
     record_ = [&](uint16_t method, const RpcMessage& message) {
       const uint16_t n = number++;
+      answered_.insert(method);
       if (!seen.insert(method).second) return;
       Buffer& input = inputs.emplace_back();
       Writer writer(input);

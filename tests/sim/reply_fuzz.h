@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ class ReplyFuzz {
   void Run(Bytes input);
   // For a corpus to begin with: of everything that is done, replies of each method as they are.
   std::vector<Buffer> FirstInputs();
+  // What FirstInputs saw replies to.
+  const std::set<uint16_t>& answered() const { return answered_; }
 
  private:
   void Start();
@@ -30,6 +33,7 @@ class ReplyFuzz {
   void Read();
   void Ingest();
   void Remove();
+  void Collect();
   void Check();
   void Repair();
   void Restart();
@@ -43,6 +47,7 @@ class ReplyFuzz {
   uint16_t changed_ = 0;  // The method whose reply was changed …
   int again_ = 0;         // … and how often its next ones are: it is asked again.
   std::function<void(uint16_t, const RpcMessage&)> record_;
+  std::set<uint16_t> answered_;
 };
 
 }  // namespace holdfast::sim

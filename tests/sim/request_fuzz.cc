@@ -73,6 +73,10 @@ const std::vector<std::pair<uint16_t, const char*>>& Requests() {
       {rpc::kNodeDigests, "NodeDigests"},
       {rpc::kNodeListGroup, "NodeListGroup"},
       {rpc::kNodePull, "NodePull"},
+      {rpc::kNodeGcBegin, "NodeGcBegin"},
+      {rpc::kNodeListRecords, "NodeListRecords"},
+      {rpc::kNodeTrash, "NodeTrash"},
+      {rpc::kNodeCompact, "NodeCompact"},
       {rpc::kOpenSession, "OpenSession"},
       {rpc::kCommit, "Commit"},
       {rpc::kPutPart, "PutPart"},
@@ -93,6 +97,9 @@ const std::vector<std::pair<uint16_t, const char*>>& Requests() {
       {rpc::kSetNodeState, "SetNodeState"},
       {rpc::kBackupPage, "BackupPage"},
       {rpc::kRemove, "Remove"},
+      {rpc::kGcStart, "GcStart"},
+      {rpc::kGcStatus, "GcStatus"},
+      {rpc::kGcStop, "GcStop"},
   };
   return all;
 }
@@ -126,6 +133,10 @@ void Fill(google::protobuf::Message& message, SimRng& rng) {
         many ? reflection.AddUInt32(&message, field, number)
              : reflection.SetUInt32(&message, field, number);
         break;
+      case FieldDescriptor::CPPTYPE_INT64:
+        many ? reflection.AddInt64(&message, field, number)
+             : reflection.SetInt64(&message, field, number);
+        break;
       case FieldDescriptor::CPPTYPE_BOOL:
         if (!many) reflection.SetBool(&message, field, number % 2 != 0);
         break;
@@ -133,7 +144,7 @@ void Fill(google::protobuf::Message& message, SimRng& rng) {
         if (!many) reflection.SetDouble(&message, field, number);
         break;
       default:
-        break;  // Signed numbers and enumerations stay at nothing.
+        break;  // Enumerations stay at nothing.
     }
   }
 }
