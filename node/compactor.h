@@ -77,6 +77,11 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   void WriteSetAside(const std::vector<RecordRead>& reads, size_t next);
   void CarryMarks();
   Status CarryMark(const ScannedRecord& record, const OperationPtr& op);
+  Status CarryTouch(const ScannedRecord& record, const OperationPtr& op);
+  Status CarryTrash(const ScannedRecord& record, const OperationPtr& op);
+  bool StaysThere(uint64_t segment) const;
+  Status CarryQuarantine(const ScannedRecord& record, const OperationPtr& op);
+  Status CarryRecoveryNote(const ScannedRecord& record, const OperationPtr& op);
   void LetGo();
   void CheckEmpty(size_t first);
   Status IndexIsFull() const;

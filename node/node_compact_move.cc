@@ -269,63 +269,76 @@ void Node::Impl::Compactor::CarryMarks() {
 
 // What counts is what is so now, and would not be known without this record.
 Status Node::Impl::Compactor::CarryMark(const ScannedRecord& record, const OperationPtr& op) {
-  const GcState& gc = node_.index_->gc();
   switch (record.header.kind) {
-    case RecordKind::kTouch: {
-      const uint64_t epoch = record.header.touch_epoch;
-      ASSIGN_OR_RETURN(const auto ids, node_.ParseIds(std::string(AsView(record.payload))));
-      ASSIGN_OR_RETURN(const auto entries, node_.index_->Find(ids));
-      for (size_t i = 0; i < ids.size(); ++i) {
-        const std::optional<IndexEntry>& entry = entries[i];
-        // A touch below all horizons to come says nothing, unless it took the record out of the
-        // trash.
-        const bool counts = entry && !Here(entry) && entry->touch_epoch == epoch &&
-                            (epoch >= gc.horizon || entry->horizon > 0) &&
-                            !HOLDFAST_MUTANT(compaction_drops_touch);
-        if (counts) node_.Touch(ids[i], 0, epoch, op);
-      }
-      return absl::OkStatus();
-    }
-    case RecordKind::kTrash: {
-      ASSIGN_OR_RETURN(const TrashPayload trash, DecodeTrash(record.payload));
-      ASSIGN_OR_RETURN(const auto entries, node_.index_->Find(trash.ids));
-      std::vector<RecordId> ids;
-      for (size_t i = 0; i < trash.ids.size(); ++i) {
-        const std::optional<IndexEntry>& entry = entries[i];
-        // What was let go of may have an older copy elsewhere, which must not come back as live.
-        const bool counts =
-            entry ? !Here(entry) && entry->trashed() && entry->horizon == trash.mark.horizon
-                  : node_.index_->IsStaleBeside(segment_);
-        if (counts) ids.push_back(trash.ids[i]);
-      }
-      if (!ids.empty()) node_.commits_->AddTrash(trash.mark, ids, op);
-      return absl::OkStatus();
-    }
-    case RecordKind::kQuarantine: {
-      ASSIGN_OR_RETURN(const auto marks, DecodeQuarantineEntries(record.payload));
-      for (const QuarantineEntry& mark : marks) {
-        // As long as the record is there: were the index built anew, and what replaced it gone, it
-        // would count again.
-        auto it = node_.segments_.find(mark.segment_number);
-        const bool there = it != node_.segments_.end() && it->second.readable();
-        if (!there || mark.segment_number == segment_) continue;
-        node_.commits_->AddQuarantine(mark.id, {mark.segment_number, mark.offset}, op);
-      }
-      return absl::OkStatus();
-    }
-    case RecordKind::kRecoveryNote: {
-      ASSIGN_OR_RETURN(auto ranges, DecodeDroppedRanges(record.payload));
-      std::erase_if(ranges, [this](const DroppedRange& range) {
-        auto it = node_.segments_.find(range.segment_number);
-        return range.segment_number == segment_ || it == node_.segments_.end() ||
-               !it->second.readable();
-      });
-      if (!ranges.empty()) node_.commits_->AddDropped(ranges, op);
-      return absl::OkStatus();
-    }
+    case RecordKind::kTouch:
+      return CarryTouch(record, op);
+    case RecordKind::kTrash:
+      return CarryTrash(record, op);
+    case RecordKind::kQuarantine:
+      return CarryQuarantine(record, op);
+    case RecordKind::kRecoveryNote:
+      return CarryRecoveryNote(record, op);
     default:
       return absl::OkStatus();
   }
+}
+
+Status Node::Impl::Compactor::CarryTouch(const ScannedRecord& record, const OperationPtr& op) {
+  const GcState& gc = node_.index_->gc();
+  const uint64_t epoch = record.header.touch_epoch;
+  ASSIGN_OR_RETURN(const auto ids, node_.ParseIds(std::string(AsView(record.payload))));
+  ASSIGN_OR_RETURN(const auto entries, node_.index_->Find(ids));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const std::optional<IndexEntry>& entry = entries[i];
+    // A touch below all horizons to come says nothing, unless it took the record out of the trash.
+    const bool counts = entry && !Here(entry) && entry->touch_epoch == epoch &&
+                        (epoch >= gc.horizon || entry->horizon > 0) &&
+                        !HOLDFAST_MUTANT(compaction_drops_touch);
+    if (counts) node_.Touch(ids[i], 0, epoch, op);
+  }
+  return absl::OkStatus();
+}
+
+Status Node::Impl::Compactor::CarryTrash(const ScannedRecord& record, const OperationPtr& op) {
+  ASSIGN_OR_RETURN(const TrashPayload trash, DecodeTrash(record.payload));
+  ASSIGN_OR_RETURN(const auto entries, node_.index_->Find(trash.ids));
+  std::vector<RecordId> ids;
+  for (size_t i = 0; i < trash.ids.size(); ++i) {
+    const std::optional<IndexEntry>& entry = entries[i];
+    // What was let go of may have an older copy elsewhere, which must not come back as live.
+    const bool counts =
+        entry ? !Here(entry) && entry->trashed() && entry->horizon == trash.mark.horizon
+              : node_.index_->IsStaleBeside(segment_);
+    if (counts) ids.push_back(trash.ids[i]);
+  }
+  if (!ids.empty()) node_.commits_->AddTrash(trash.mark, ids, op);
+  return absl::OkStatus();
+}
+
+// Whether its file still has records. What is said of this one is not needed any more.
+bool Node::Impl::Compactor::StaysThere(uint64_t segment) const {
+  auto it = node_.segments_.find(segment);
+  return segment != segment_ && it != node_.segments_.end() && it->second.readable();
+}
+
+// As long as the record is there: were the index built anew, and what replaced it gone, it would
+// count again.
+Status Node::Impl::Compactor::CarryQuarantine(const ScannedRecord& record, const OperationPtr& op) {
+  ASSIGN_OR_RETURN(const auto marks, DecodeQuarantineEntries(record.payload));
+  for (const QuarantineEntry& mark : marks) {
+    if (!StaysThere(mark.segment_number)) continue;
+    node_.commits_->AddQuarantine(mark.id, {mark.segment_number, mark.offset}, op);
+  }
+  return absl::OkStatus();
+}
+
+Status Node::Impl::Compactor::CarryRecoveryNote(const ScannedRecord& record,
+                                                const OperationPtr& op) {
+  ASSIGN_OR_RETURN(auto ranges, DecodeDroppedRanges(record.payload));
+  std::erase_if(ranges,
+                [this](const DroppedRange& range) { return !StaysThere(range.segment_number); });
+  if (!ranges.empty()) node_.commits_->AddDropped(ranges, op);
+  return absl::OkStatus();
 }
 
 }  // namespace holdfast

@@ -34,6 +34,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
  private:
   struct Admission;
   struct Pull;
+  struct Copies;
   struct Check;
   struct EntryTally;
   class Compactor;
@@ -93,6 +94,8 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   void HandlePull(const RpcMessage& request, ReplyFn reply);
   void FetchLater(const std::shared_ptr<Pull>& pull);
   void Fetch(const std::shared_ptr<Pull>& pull);
+  Copies TakeCopies(Pull& pull, const proto::NodeGetReply& head,
+                    const std::vector<SharedBytes>& frames) const;
   void Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMessage>& reply);
   bool ServesClients() const;
   // How long the next copy waits for clients.
@@ -202,6 +205,9 @@ struct Node::Impl::Admission {
   bool refused(size_t i) const { return answers[i].status() == proto::REFUSED; }
   // The next one; its frame and its answer are there already.
   void AddPut(RecordHeader header, uint64_t touch_epoch, bool replaces);
+  // One that another node has, as it is there (node_repair.cc).
+  void AddCopy(const RecordId& id, const proto::RecordAnswer& from, const SharedBytes& frame,
+               uint64_t horizon, bool replaces);
   const Checked* Find(const RecordId& id, const IndexEntry& entry) const {
     auto it = checked.find(id);
     return it != checked.end() && it->second.at == entry.at ? &it->second : nullptr;

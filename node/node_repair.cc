@@ -167,69 +167,84 @@ void Node::Impl::Fetch(const std::shared_ptr<Pull>& pull) {
                        });
 }
 
+void Node::Impl::Admission::AddCopy(const RecordId& id, const proto::RecordAnswer& from,
+                                    const SharedBytes& frame, uint64_t horizon, bool replaces) {
+  RecordHeader header;
+  header.kind = static_cast<RecordKind>(from.kind());
+  header.number = from.number();
+  header.domain = DomainId::FromBytes(AsBytes(from.domain()));
+  header.writer = WriterId::FromBytes(AsBytes(from.writer()));
+  header.id = id;
+  header.checksum = Checksum::FromBytes(AsBytes(from.checksum()));
+  frames.push_back(frame);
+  answers.emplace_back();
+  // Not below what this node's own marks of earlier times may say of it.
+  const uint64_t touch = std::max<uint64_t>(from.touch_epoch(), horizon);
+  AddPut(header, HOLDFAST_MUTANT(copy_without_touch) ? 0 : touch, replaces);
+}
+
+// What a reply brought.
+struct Node::Impl::Copies {
+  // What was replaced over there is written here first, and so set aside here, too.
+  std::shared_ptr<Admission> before = std::make_shared<Admission>();
+  std::shared_ptr<Admission> own = std::make_shared<Admission>();
+  std::vector<size_t> places;  // Of own's, in the pull's answers.
+};
+
+Node::Impl::Copies Node::Impl::TakeCopies(Pull& pull, const proto::NodeGetReply& head,
+                                          const std::vector<SharedBytes>& frames) const {
+  Copies copies;
+  absl::flat_hash_set<RecordId> replaced;
+  const auto add = [&](Admission& to, const RecordId& id, size_t i, bool replaces) {
+    pull.copied_bytes += frames[i].view.size();
+    to.AddCopy(id, head.answers(static_cast<int>(i)), frames[i], index_->gc().horizon, replaces);
+  };
+  const size_t n = pull.fetched.size();
+  for (size_t i = n; i < frames.size(); ++i) {
+    const proto::RecordAnswer& from = head.answers(static_cast<int>(i));
+    const RecordId id = RecordId::FromBytes(AsBytes(from.replaced_id()));
+    if (from.status() != proto::PRESENT ||
+        std::find(pull.fetched.begin(), pull.fetched.end(), id) == pull.fetched.end()) {
+      continue;
+    }
+    replaced.insert(id);
+    add(*copies.before, id, i, /*replaces=*/true);
+  }
+  for (size_t i = 0; i < n; ++i) {
+    const auto status = head.answers(static_cast<int>(i)).status();
+    pull.answers[pull.answer_of[i]].set_status(status);
+    if (status != proto::PRESENT) continue;
+    add(*copies.own, pull.fetched[i], i, replaced.contains(pull.fetched[i]));
+    copies.places.push_back(pull.answer_of[i]);
+  }
+  return copies;
+}
+
 void Node::Impl::Admit(const std::shared_ptr<Pull>& pull, const StatusOr<RpcMessage>& reply) {
   if (!reply.ok()) return pull->Reply(reply.status());
   auto head = ParseHead<proto::NodeGetReply>(*reply);
   if (!head.ok()) return pull->Reply(head.status());
-  const size_t n = pull->fetched.size();
   const auto answers = static_cast<size_t>(head->answers_size());
-  if (answers < n || reply->frames.size() != answers) {
+  if (answers < pull->fetched.size() || reply->frames.size() != answers) {
     return pull->Reply(absl::UnavailableError("a reply that does not fit the request"));
   }
-  // What was replaced over there is written here first, and so set aside here, too.
-  auto a = std::make_shared<Admission>();
-  auto before = std::make_shared<Admission>();
-  auto places = std::make_shared<std::vector<size_t>>();  // In the pull's answers.
-  absl::flat_hash_set<RecordId> replaced;
-  const auto add = [&](Admission& to, const RecordId& id, size_t i, bool replaces) {
-    const proto::RecordAnswer& from = head->answers(static_cast<int>(i));
-    RecordHeader header;
-    header.kind = static_cast<RecordKind>(from.kind());
-    header.number = from.number();
-    header.domain = DomainId::FromBytes(AsBytes(from.domain()));
-    header.writer = WriterId::FromBytes(AsBytes(from.writer()));
-    header.id = id;
-    header.checksum = Checksum::FromBytes(AsBytes(from.checksum()));
-    pull->copied_bytes += reply->frames[i].view.size();
-    to.frames.push_back(reply->frames[i]);
-    to.answers.emplace_back();
-    // Not below what this node's own marks of earlier times may say of it.
-    const uint64_t touch = std::max<uint64_t>(from.touch_epoch(), index_->gc().horizon);
-    to.AddPut(header, HOLDFAST_MUTANT(copy_without_touch) ? 0 : touch, replaces);
-  };
-  for (size_t i = n; i < answers; ++i) {
-    const proto::RecordAnswer& from = head->answers(static_cast<int>(i));
-    const RecordId id = RecordId::FromBytes(AsBytes(from.replaced_id()));
-    if (from.status() != proto::PRESENT ||
-        std::find(pull->fetched.begin(), pull->fetched.end(), id) == pull->fetched.end()) {
-      continue;
-    }
-    replaced.insert(id);
-    add(*before, id, i, /*replaces=*/true);
-  }
-  for (size_t i = 0; i < n; ++i) {
-    const proto::RecordAnswer& from = head->answers(static_cast<int>(i));
-    pull->answers[pull->answer_of[i]].set_status(from.status());
-    if (from.status() != proto::PRESENT) continue;
-    add(*a, pull->fetched[i], i, replaced.contains(pull->fetched[i]));
-    places->push_back(pull->answer_of[i]);
-  }
+  Copies copies = TakeCopies(*pull, *head, reply->frames);
   const int64_t now = env_.clock.MonotonicNanos();
   copy_free_nanos_ = std::max(copy_free_nanos_, now) +
                      static_cast<int64_t>(static_cast<double>(pull->copied_bytes) * kSecond /
                                           static_cast<double>(options_.copy_bytes_per_second));
-  if (places->empty()) return pull->Reply(absl::OkStatus());
-  a->done = [pull, places](const Status& status, const Admission& admission) {
+  if (copies.places.empty()) return pull->Reply(absl::OkStatus());
+  const std::shared_ptr<Admission> own = copies.own, before = copies.before;
+  own->done = [pull, places = std::move(copies.places)](const Status& status,
+                                                        const Admission& admission) {
     if (!status.ok()) return pull->Reply(status);
-    for (size_t i = 0; i < places->size(); ++i) {
-      pull->answers[(*places)[i]] = admission.answers[i];
-    }
+    for (size_t i = 0; i < places.size(); ++i) pull->answers[places[i]] = admission.answers[i];
     pull->Reply(absl::OkStatus());
   };
-  if (before->ids.empty()) return Admit(a);
-  before->done = [self = shared_from_this(), a](const Status& status, const Admission&) {
-    if (!status.ok()) return a->done(status, *a);
-    self->Admit(a);
+  if (before->ids.empty()) return Admit(own);
+  before->done = [self = shared_from_this(), own](const Status& status, const Admission&) {
+    if (!status.ok()) return own->done(status, *own);
+    self->Admit(own);
   };
   Admit(before);
 }
