@@ -191,6 +191,42 @@ TEST_F(CollectorTest, NotesAreNotLost) {
   EXPECT_EQ(report.notes(100), "and 3 more");
 }
 
+// Removed versions are marked, too, but nobody has counted them.
+TEST_F(CollectorTest, MarkKnowsHowFarItIs) {
+  Store("gone", 30);
+  Store("keep", 20);
+  Remove("gone", 30, /*now=*/false);
+  const SessionId session = vault.MustOpenSession();
+  ClearManifest last = vault.MakeManifest({"long", "", ObjectType::kFile, kChunksPerPart + 1});
+  const std::vector<ChunkRef> chunks(kChunksPerPart + 1,
+                                     vault.MakeManifest({"one", "1"}).chunks[0]);
+  for (uint32_t i = 0; i < 2; ++i) {
+    const std::span<const ChunkRef> all(chunks);
+    const Buffer clear =
+        EncodePartClear(i == 0 ? all.first(kChunksPerPart) : all.subspan(kChunksPerPart));
+    const Buffer sealed(50, 3);
+    last.parts.push_back({PartId(last.version, i), Sha256({clear, sealed})});
+    proto::PutPartRequest put;
+    put.set_session(ToString(session.bytes()));
+    put.set_version(ToString(last.version.bytes()));
+    put.set_index(i);
+    RpcMessage message = MakeMessage(rpc::kPutPart, put);
+    message.frames = {SharedBytes::Own(Buffer(clear)), SharedBytes::Own(Buffer(sealed))};
+    ASSERT_TRUE(vault.Send(message).ok());
+  }
+  const auto stored = vault.Commit(vault.MakeCommitOf(session, "case", {last}));
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  request.set_undo_window_nanos(kHour);
+  vault.node(0).silent_gets = true;  // So that it waits there.
+  ASSERT_TRUE(Start(request).ok());
+  vault.RunFor(kSecond);
+  const Report report = Status();
+  ASSERT_EQ(report.phase(), Report::MARK) << report.error();
+  EXPECT_EQ(report.versions(), 51u);
+  EXPECT_EQ(report.done(), 21u);
+  EXPECT_EQ(report.total(), 21u);
+}
+
 TEST_F(CollectorTest, ADamagedRowEndsTheRun) {
   Store("a", 3);
   std::string key;
