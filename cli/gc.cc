@@ -1,10 +1,12 @@
 // gc: begins a run of garbage collection, shows how it gets on, and says what it did.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
 #include "absl/strings/ascii.h"
 #include "cli/ask.h"
 #include "cli/commands.h"
+#include "cli/gc_text.h"
 #include "cli/output.h"
 #include "common/base/clock.h"
 #include "common/base/text.h"
@@ -47,38 +49,6 @@ StatusOr<proto::GcStartRequest> MakeRequest(const GcArgs& args) {
   return request;
 }
 
-const char* PhaseName(const Report& report) {
-  switch (report.phase()) {
-    case Report::BEGIN:
-      return "asking the nodes";
-    case Report::PURGE:
-      return "purging what was removed";
-    case Report::MARK:
-      return "marking what is needed";
-    case Report::SURVEY:
-      return "looking at what is there";
-    case Report::SWEEP:
-      return "sweeping";
-    case Report::COMPACT:
-      return "compacting";
-    default:
-      return "done";
-  }
-}
-
-std::string Progress(const Report& report) {
-  std::string line = PhaseName(report);
-  if (report.total() == 0 || report.done() > report.total()) return line;
-  line += " · " + std::to_string(100 * report.done() / report.total()) + " %";
-  if (report.done() == 0) return line;
-  const double seconds = static_cast<double>(report.phase_nanos()) / kSecond;
-  const double left = seconds / static_cast<double>(report.done()) *
-                      static_cast<double>(report.total() - report.done());
-  char text[32];
-  std::snprintf(text, sizeof(text), " · %.0f s left", left);
-  return line + text;
-}
-
 Json ReportJson(const Report& report) {
   Json json = {{"type", "gc"},
                {"run", report.run()},
@@ -95,6 +65,8 @@ Json ReportJson(const Report& report) {
                {"kept_records", report.kept_records()},
                {"in_trash_records", report.in_trash_records()},
                {"in_trash_bytes", report.in_trash_bytes()},
+               {"due_records", report.due_records()},
+               {"needs_consent", report.needs_consent()},
                {"freed_records", report.freed_records()},
                {"freed_segments", report.freed_segments()},
                {"freed_bytes", report.freed_bytes()},
@@ -107,6 +79,7 @@ Json ReportJson(const Report& report) {
                             {"seconds", static_cast<double>(phase.nanos()) / kSecond}});
   }
   for (const std::string& note : report.notes()) json["notes"].push_back(note);
+  if (!report.error().empty()) json["error"] = report.error();
   return json;
 }
 
@@ -118,17 +91,24 @@ std::string RecordsAndBytes(uint64_t records, uint64_t bytes) {
   return Counted(records, "record", "records") + ", " + FormatBytes(bytes);
 }
 
+std::string Title(const Report& report) {
+  if (report.dry_run()) return "garbage collection: what a run would do now";
+  const std::string title = "garbage collection, run " + std::to_string(report.run());
+  return report.phase() == Report::FAILED ? title + ", as far as it came" : title;
+}
+
 void PrintReport(const Report& report) {
   const bool dry = report.dry_run();
-  std::printf("%s\n", dry ? "garbage collection: what a run would do now"
-                          : ("garbage collection, run " + std::to_string(report.run())).c_str());
+  const bool swept = std::any_of(report.took().begin(), report.took().end(),
+                                 [](const auto& phase) { return phase.phase() == Report::SWEEP; });
+  std::printf("%s\n", Title(report).c_str());
   Row(dry ? "would be purged" : "purged, of what was removed",
       Counted(report.purged_versions(), "version", "versions"));
   Row("needed", Counted(report.marked_records(), "record", "records") + " of " +
                     Counted(report.versions(), "version", "versions"));
   Row("on the nodes, all copies", RecordsAndBytes(report.listed_records(), report.listed_bytes()));
   Row("in the trash before", RecordsAndBytes(report.in_trash_records(), report.in_trash_bytes()));
-  Row(dry ? "would go into the trash" : "went into the trash",
+  Row(swept ? "went into the trash" : "would go into the trash",
       RecordsAndBytes(report.trashed_records(), report.trashed_bytes()));
   if (report.surplus_records() > 0) {
     Row("  needed elsewhere only", Counted(report.surplus_records(), "copy", "copies"));
@@ -139,14 +119,15 @@ void PrintReport(const Report& report) {
   if (report.kept_records() > 0) {
     Row("taken out of the trash", Counted(report.kept_records(), "record", "records"));
   }
-  if (!dry) {
+  if (dry) {
+    Row("would be let go of for good", Counted(report.due_records(), "record", "records"));
+    if (report.needs_consent()) Row("would be refused", "so much goes with --yes only");
+  }
+  if (swept) {
     Row("let go of for good", Counted(report.freed_records(), "record", "records"));
     Row("segments given back", Counted(report.freed_segments(), "segment", "segments") + ", " +
                                    FormatBytes(report.freed_bytes()) + " (" +
                                    FormatBytes(report.copied_bytes()) + " of it copied)");
-  }
-  for (const std::string& note : report.notes()) {
-    std::fprintf(stderr, "holdfast: %s\n", Printable(note).c_str());
   }
 }
 
@@ -167,10 +148,35 @@ StatusOr<Report> Follow(Transport& transport, bool show) {
     }
     {
       absl::MutexLock lock(&mutex);
-      line = Progress(report);
+      line = GcProgress(report);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(pause));
   }
+}
+
+int StopRun(Transport& transport) {
+  auto stopped =
+      Ask<proto::GcStopReply>(transport, kCoordinatorAddress, rpc::kGcStop, proto::GcStopRequest());
+  if (!stopped.ok()) return Fail(stopped.status());
+  // It is as was asked for: no failure.
+  if (!stopped->was_running()) std::fprintf(stderr, "holdfast: no run is under way\n");
+  return kExitOk;
+}
+
+int Show(const Report& report, const Globals& globals) {
+  const bool failed = report.phase() == Report::FAILED;
+  const bool found = report.purged_versions() > 0 || report.versions() > 0;
+  if (globals.json) {
+    PrintJson(ReportJson(report));
+  } else if (!failed || found) {
+    PrintReport(report);
+  }
+  for (const std::string& note : report.notes()) {
+    std::fprintf(stderr, "holdfast: %s\n", Printable(note).c_str());
+  }
+  if (!failed) return report.notes().empty() ? kExitOk : kExitSomeSourcesFailed;
+  const bool damage = report.code() == static_cast<int>(absl::StatusCode::kDataLoss);
+  return Fail(report.error(), damage ? kExitIntegrity : kExitFailed);
 }
 
 }  // namespace
@@ -186,31 +192,19 @@ int RunGc(const Globals& globals, const GcArgs& args) {
                 kExitAccess);
   }
   Transport& transport = vault->vault().transport();
-  if (args.stop) {
-    auto stopped = Ask<proto::GcStopReply>(transport, kCoordinatorAddress, rpc::kGcStop,
-                                           proto::GcStopRequest());
-    return stopped.ok() ? kExitOk : Fail(stopped.status());
-  }
+  if (args.stop) return StopRun(transport);
   auto started = Ask<proto::GcStartReply>(transport, kCoordinatorAddress, rpc::kGcStart, *request);
   if (!started.ok()) return Fail(started.status());
+  if (started->already_running() && !SameGcOptions(started->request(), *request)) {
+    return Fail("a run that was begun with `" + GcOptions(started->request()) +
+                    "` is under way: wait for it, or end it with `holdfast gc --stop`",
+                kExitBusy);
+  }
   if (started->already_running()) {
     std::fprintf(stderr, "holdfast: a run is under way already; this is how it gets on\n");
   }
   const StatusOr<Report> report = Follow(transport, !globals.quiet && !globals.json);
-  if (!report.ok()) return Fail(report.status());
-  if (report->phase() == Report::FAILED) {
-    for (const std::string& note : report->notes()) {
-      std::fprintf(stderr, "holdfast: %s\n", Printable(note).c_str());
-    }
-    const bool damage = report->code() == static_cast<int>(absl::StatusCode::kDataLoss);
-    return Fail(report->error(), damage ? kExitIntegrity : kExitFailed);
-  }
-  if (globals.json) {
-    PrintJson(ReportJson(*report));
-  } else {
-    PrintReport(*report);
-  }
-  return report->notes().empty() ? kExitOk : kExitSomeSourcesFailed;
+  return report.ok() ? Show(*report, globals) : Fail(report.status());
 }
 
 }  // namespace holdfast::cli

@@ -25,8 +25,9 @@ constexpr char kDescription[] =
 
 constexpr char kFooter[] =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 finished but some sources could not be read or\n"
-    "stored, 4 not found, 5 integrity failure found, 10 no vault there, 11 busy, 12 access or key\n"
-    "refused.";
+    "stored, or `gc` left something for another run, 4 not found, 5 integrity failure found, 10 "
+    "no\n"
+    "vault there, 11 busy, 12 access or key refused.";
 
 struct Args {
   Globals globals;
@@ -145,8 +146,10 @@ void AddRemove(CLI::App& app, Args& args) {
       ->excludes(undo);
   version->excludes("--recursive");
   rm->footer(
-      "What is removed is not listed, read or verified any more. It can be brought back until\n"
-      "garbage is collected, some time after; its content stays on the disks as long.");
+      "What is removed is not listed, read or verified any more. It can be brought back until the\n"
+      "first `gc` after its undo window. Its content stays on the disks until that `gc` has put "
+      "it\n"
+      "into the trash, and a later one finds that its grace is over.");
 }
 
 void AddGc(CLI::App& app, Args& args) {

@@ -55,8 +55,9 @@ void PrintText(const RemoveArgs& args, const Vault::Removed& all) {
   if (args.undo) {
     std::printf("brought back %s\n", counts.c_str());
   } else if (args.now) {
-    std::printf("removed %s, for good; their content stays on the disks until `gc` has run\n",
-                counts.c_str());
+    std::printf(
+        "removed %s, for good; `gc` puts what only they need into the trash for its grace\n",
+        counts.c_str());
   } else if (all.versions == 0) {
     std::printf("nothing to remove: it was removed before\n");
   } else {

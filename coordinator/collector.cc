@@ -43,6 +43,7 @@ KvBatch GcRowsAfterRebuild(uint64_t run) {
 StatusOr<proto::GcStartReply> Collector::Start(const proto::GcStartRequest& request) {
   proto::GcStartReply reply;
   reply.set_already_running(running_);
+  *reply.mutable_request() = running_ ? request_ : request;
   if (running_) return reply;
   if (request.undo_window_nanos() < 0 || request.grace_nanos() < 0) {
     return absl::InvalidArgumentError("undo window and grace are not negative");
@@ -59,6 +60,7 @@ StatusOr<proto::GcStartReply> Collector::Start(const proto::GcStartRequest& requ
   ++serial_;
   request_ = request;
   report_ = {};
+  more_notes_ = 0;
   report_.set_dry_run(request.dry_run());
   lost_.assign(options_.map.nodes.size(), false);
   cursor_.clear();
@@ -73,7 +75,13 @@ StatusOr<proto::GcStartReply> Collector::Start(const proto::GcStartRequest& requ
 proto::GcStatusReply Collector::Report() const {
   proto::GcStatusReply report = report_;
   if (running_) report.set_phase_nanos(env_.clock.MonotonicNanos() - phase_began_nanos_);
+  if (more_notes_ > 0) report.add_notes(absl::StrCat("and ", more_notes_, " more"));
   return report;
+}
+
+bool Collector::Stop() {
+  stop_ = true;
+  return running_;
 }
 
 void Collector::Enter(proto::GcStatusReply::Phase phase, uint64_t total) {
@@ -92,7 +100,7 @@ void Collector::Enter(proto::GcStatusReply::Phase phase, uint64_t total) {
 void Collector::Fail(const Status& status) {
   if (!running_) return;
   running_ = false;
-  report_.set_phase(Phase::FAILED);
+  Enter(Phase::FAILED, 0);
   report_.set_code(static_cast<int>(status.code()));
   report_.set_error(Message(status));
   snapshot_.reset();
@@ -100,7 +108,11 @@ void Collector::Fail(const Status& status) {
 }
 
 void Collector::Note(std::string note) {
-  if (report_.notes_size() < kMaxNotes) report_.add_notes(std::move(note));
+  if (report_.notes_size() == kMaxNotes) {
+    ++more_notes_;
+  } else {
+    report_.add_notes(std::move(note));
+  }
 }
 
 void Collector::LoseNode(uint32_t node, const Status& why) {
@@ -282,10 +294,10 @@ Status Collector::NoteSnapshot() {
   return catalogue_.kv().Write(taken, /*sync=*/true);
 }
 
-// The highest run whose trash, and that of all before it, has been there for the grace.
-StatusOr<uint64_t> Collector::FreeRun() {
+// The highest run whose trash, and that of all before it, has been there for the grace. `past`: the
+// rows that say nothing any more.
+StatusOr<uint64_t> Collector::FreeRun(KvBatch* past) {
   uint64_t free_run = 0;
-  KvBatch past;
   const int64_t now = env_.clock.WallNanos();
   const int64_t latest = now - request_.grace_nanos();
   RETURN_IF_ERROR(catalogue_.kv().Scan(
@@ -293,23 +305,26 @@ StatusOr<uint64_t> Collector::FreeRun() {
         if (key.size() < 8) return false;
         auto taken = static_cast<int64_t>(NumberOf(value));
         if (taken > now) {  // By a clock that was ahead: the grace begins now.
-          past.push_back({std::string(key), Number(static_cast<uint64_t>(now))});
+          past->push_back({std::string(key), Number(static_cast<uint64_t>(now))});
           taken = now;
         }
         if (taken > latest) return false;
-        if (free_run != 0) past.push_back({SnapshotKey(free_run), std::nullopt});
+        if (free_run != 0) past->push_back({SnapshotKey(free_run), std::nullopt});
         free_run = NumberOf(key.substr(key.size() - 8));
         return true;
       }));
-  if (!past.empty()) RETURN_IF_ERROR(catalogue_.kv().Write(past, /*sync=*/false));
   return free_run;
 }
 
 void Collector::Compact() {
   marks_.reset();
   Enter(Phase::COMPACT, 0);
-  StatusOr<uint64_t> free_run = FreeRun();
+  KvBatch past;
+  StatusOr<uint64_t> free_run = FreeRun(&past);
   if (!free_run.ok()) return Fail(free_run.status());
+  if (!past.empty()) {
+    if (Status s = catalogue_.kv().Write(past, /*sync=*/false); !s.ok()) return Fail(s);
+  }
   free_run_ = *free_run;
   const std::vector<uint32_t> nodes = Nodes();
   waiting_ = nodes.size();

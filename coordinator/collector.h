@@ -57,25 +57,27 @@ class Collector {
   proto::GcStatusReply Report() const;
   // After a rebuild: tells every node of a cluster the catalogue's generation, until all know.
   void TellGeneration();
-  void Stop() { stop_ = true; }
+  // Whether there was a run to stop.
+  bool Stop();
 
  private:
   using Phase = proto::GcStatusReply;
   static constexpr int64_t kAskNanos = 30 * kSecond;
   static constexpr int kAttempts = 3;
 
-  // Needed; but not there, if its group's nodes have it.
-  struct Stray {
+  // What a node lists.
+  struct Listed {
     RecordId id;
     uint64_t touch = 0;
     uint32_t length = 0;
-    bool trashed = false;
+    bool trashed = false, surplus = false;
+    bool due = false;  // In the trash for the grace; in a dry run only.
   };
-  // What a page of a node's list leads to.
+  // What a page of that leads to.
   struct Verdict {
     uint32_t node = 0;
-    std::string trash, keep;  // 32 bytes each.
-    std::vector<Stray> strays;
+    std::string trash, keep;              // 32 bytes each.
+    std::vector<Listed> strays;           // Needed; but not there, if its group's nodes have it.
     std::vector<CopyQueue::Copy> copies;  // Of strays that no node of their group has.
     std::string from, next;               // Where this page of the list begins, and the next one.
   };
@@ -83,6 +85,7 @@ class Collector {
   void Enter(proto::GcStatusReply::Phase phase, uint64_t total);
   void Fail(const Status& status);
   void Note(std::string note);
+  std::string TooMuch() const;
   // A node that cannot be asked is left alone for the rest of the run.
   void LoseNode(uint32_t node, const Status& why);
   // Whether to go on; ends the run if somebody asked for that.
@@ -103,11 +106,17 @@ class Collector {
   Status NoteSnapshot();
   void MarkSome();
   Status MarkObject(std::string_view key, std::string_view value);
+  Status MarkManifest(const ObjectRow& row, const ClearManifest& manifest);
   void FetchParts();
+  void Survey();
   void NextBuckets();
   void ListNode(uint32_t node, const std::string& from);
   void TakeList(uint32_t node, const std::string& from, const NodeReply& reply);
   Status Judge(const proto::NodeListRecordsReply& page, Verdict& verdict);
+  void CountListed(const Listed& record);
+  void CountDue(uint64_t records);
+  void JudgeNeeded(const Listed& record, Verdict& verdict);
+  void JudgeGarbage(const Listed& record, Verdict& verdict);
   void CheckStrays(std::shared_ptr<Verdict> verdict);
   void JudgeStrays(const std::shared_ptr<Verdict>& verdict,
                    const std::vector<std::vector<size_t>>& asked,
@@ -120,7 +129,7 @@ class Collector {
   void NodeListed();
   void AfterPass();
   void Compact();
-  StatusOr<uint64_t> FreeRun();
+  StatusOr<uint64_t> FreeRun(KvBatch* past);
   void CompactNode(uint32_t node, uint32_t step, uint32_t steps);
   void TakeCompacted(uint32_t node, uint32_t step, uint32_t steps, const NodeReply& reply);
   bool GetsOn(uint32_t node, uint64_t progress);
@@ -140,6 +149,7 @@ class Collector {
   uint64_t serial_ = 0;  // Of the run in this process: late callbacks of another do nothing.
   proto::GcStartRequest request_;
   proto::GcStatusReply report_;
+  uint64_t more_notes_ = 0;  // That report_ has no place for.
   int64_t phase_began_nanos_ = 0;
   std::vector<bool> lost_;  // By node number.
   bool restored_ = false;

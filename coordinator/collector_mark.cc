@@ -26,7 +26,7 @@ void Collector::Mark() {
   if (!request_.dry_run()) {
     if (Status s = NoteSnapshot(); !s.ok()) return Fail(s);
   }
-  Enter(Phase::MARK, log_.counters().versions);
+  Enter(Phase::MARK, log_.counters().versions);  // Nobody counts removed ones.
   cursor_ = std::string(1, static_cast<char>(RowKind::kObject));
   MarkSome();
 }
@@ -49,8 +49,6 @@ void Collector::MarkSome() {
   });
   if (read.ok()) read = error;
   if (!read.ok()) return Fail(read);
-  report_.set_versions(report_.versions() + rows);
-  report_.set_done(report_.versions());
   if (!more) cursor_.clear();
   FetchParts();
 }
@@ -74,11 +72,17 @@ Status Collector::MarkObject(std::string_view key, std::string_view value) {
   if (HOLDFAST_MUTANT(removed_not_marked) && row->removed_nanos != 0) return absl::OkStatus();
   StatusOr<ClearManifest> manifest = DecodeClearManifest(row->manifest);
   if (!manifest.ok()) return damaged(manifest.status());
-  for (const ChunkRef& chunk : manifest->chunks) RETURN_IF_ERROR(marks_->Add(chunk.id));
-  for (const PartRef& part : manifest->parts) {
+  return MarkManifest(*row, *manifest);
+}
+
+Status Collector::MarkManifest(const ObjectRow& row, const ClearManifest& manifest) {
+  report_.set_versions(report_.versions() + 1);
+  if (row.removed_nanos == 0) report_.set_done(report_.done() + 1);
+  for (const ChunkRef& chunk : manifest.chunks) RETURN_IF_ERROR(marks_->Add(chunk.id));
+  for (const PartRef& part : manifest.parts) {
     RETURN_IF_ERROR(marks_->Add(part.id));
     parts_.push_back(part);
-    part_names_.push_back(manifest->name);
+    part_names_.push_back(manifest.name);
   }
   return absl::OkStatus();
 }
@@ -86,9 +90,7 @@ Status Collector::MarkObject(std::string_view key, std::string_view value) {
 void Collector::FetchParts() {
   if (parts_.empty()) {
     if (!cursor_.empty()) return Later([](Collector& c) { c.MarkSome(); });
-    snapshot_.reset();
-    Enter(Phase::SURVEY, MarkSet::kBuckets);
-    return Later([](Collector& c) { c.NextBuckets(); });
+    return Survey();
   }
   // A file of many parts brings more than a slice's worth: they are fetched in the same slices.
   const size_t count = std::min(parts_.size(), kPartsPerSlice);
@@ -112,6 +114,19 @@ void Collector::FetchParts() {
   }
   parts_.resize(parts_.size() - count);
   part_names_.resize(parts_.size());
+}
+
+void Collector::Survey() {
+  snapshot_.reset();
+  free_run_ = 0;
+  if (request_.dry_run()) {
+    KvBatch past;  // Stays for a run that changes something.
+    const StatusOr<uint64_t> free_run = FreeRun(&past);
+    if (!free_run.ok()) return Fail(free_run.status());
+    free_run_ = *free_run;
+  }
+  Enter(Phase::SURVEY, MarkSet::kBuckets);
+  Later([](Collector& c) { c.NextBuckets(); });
 }
 
 }  // namespace holdfast

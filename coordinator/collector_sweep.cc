@@ -16,9 +16,8 @@ constexpr size_t kNeededAtOnce = 65536;
 constexpr uint32_t kGroupsPerBucket = kPlacementGroups / MarkSet::kBuckets;
 constexpr size_t kCopiedAtOnce = 1024;       // Records at most …
 constexpr uint64_t kCopiedBytes = 8u << 20;  // … and about so many bytes.
-// A run that would let so much go is most likely a mistake.
+// With options.gc_consent_records.
 constexpr double kConsentFraction = 0.2;
-constexpr uint64_t kConsentRecords = 10'000;
 
 }  // namespace
 
@@ -46,6 +45,8 @@ void Collector::ListNode(uint32_t node, const std::string& from) {
   request.set_groups((bucket_end_ - bucket_) * kGroupsPerBucket);
   request.set_from(from);
   request.set_limit(kListedAtOnce);
+  request.set_floor_run(floor_run_);
+  request.set_free_run(free_run_);
   nodes_.Gather(
       {{node, MakeMessage(rpc::kNodeListRecords, request)}}, kAskNanos,
       [this, node, from, serial = serial_](const NodeReplies& replies) {
@@ -79,47 +80,64 @@ Status Collector::Judge(const proto::NodeListRecordsReply& page, Verdict& verdic
   Reader ids(AsBytes(page.ids())), touches(AsBytes(page.touches()));
   Reader lengths(AsBytes(page.lengths()));
   for (size_t i = 0; i < count; ++i) {
-    const RecordId id = ids.Id<RecordId>();
-    const uint64_t touch = touches.U64();
-    const uint32_t length = lengths.U32();
     const auto state = static_cast<uint8_t>(page.states()[i]);
-    const bool trashed = (state & rpc::kRecordTrashed) != 0;
-    const bool surplus = (state & rpc::kRecordSurplus) != 0;
-    const uint32_t bucket = MarkSet::BucketOf(id);
+    const Listed record = {.id = ids.Id<RecordId>(),
+                           .touch = touches.U64(),
+                           .length = lengths.U32(),
+                           .trashed = (state & rpc::kRecordTrashed) != 0,
+                           .surplus = (state & rpc::kRecordSurplus) != 0,
+                           .due = (state & rpc::kRecordDue) != 0};
+    const uint32_t bucket = MarkSet::BucketOf(record.id);
     if (bucket < bucket_ || bucket >= bucket_end_) {
       return absl::UnavailableError("a list of other records");
     }
-    const uint32_t pg = PlacementGroupOf(id);
-    const std::vector<uint32_t> holders = WriteSet(options_.map, pg);
-    const bool member = std::find(holders.begin(), holders.end(), verdict.node) != holders.end();
-    const bool needed = std::binary_search(needed_.begin(), needed_.end(), id);
-    if (!sweeping_) {
-      report_.set_listed_records(report_.listed_records() + 1);
-      report_.set_listed_bytes(report_.listed_bytes() + length);
-      if (trashed) {
-        report_.set_in_trash_records(report_.in_trash_records() + 1);
-        report_.set_in_trash_bytes(report_.in_trash_bytes() + length);
-      }
-    }
-    if (needed) {
-      // A surplus copy is looked at in each run: the group may have lost its own meanwhile.
-      const bool settled = !member && !Migrating(options_.map, pg);
-      if (trashed && (!surplus || !settled)) {
-        verdict.keep.append(AsView(id.bytes()));
-      } else if (settled && touch < horizon_) {
-        verdict.strays.push_back({id, touch, length, trashed});
-      }
-    } else if (touch >= horizon_) {
-      if (!sweeping_) report_.set_held_records(report_.held_records() + 1);
-    } else if (!trashed || surplus || floor_run_ > 0) {
-      // (After a rebuild the node sees which have to begin their grace anew.)
-      verdict.trash.append(AsView(id.bytes()));
-      if (sweeping_ || trashed) continue;
-      report_.set_trashed_records(report_.trashed_records() + 1);
-      report_.set_trashed_bytes(report_.trashed_bytes() + length);
-    }
+    if (!sweeping_) CountListed(record);
+    const bool needed = std::binary_search(needed_.begin(), needed_.end(), record.id);
+    needed ? JudgeNeeded(record, verdict) : JudgeGarbage(record, verdict);
   }
   return absl::OkStatus();
+}
+
+void Collector::CountListed(const Listed& record) {
+  report_.set_listed_records(report_.listed_records() + 1);
+  report_.set_listed_bytes(report_.listed_bytes() + record.length);
+  if (!record.trashed) return;
+  report_.set_in_trash_records(report_.in_trash_records() + 1);
+  report_.set_in_trash_bytes(report_.in_trash_bytes() + record.length);
+}
+
+// Of a dry run.
+void Collector::CountDue(uint64_t records) {
+  if (request_.dry_run()) report_.set_due_records(report_.due_records() + records);
+}
+
+void Collector::JudgeNeeded(const Listed& record, Verdict& verdict) {
+  const uint32_t pg = PlacementGroupOf(record.id);
+  const std::vector<uint32_t> holders = WriteSet(options_.map, pg);
+  const bool member = std::find(holders.begin(), holders.end(), verdict.node) != holders.end();
+  // A surplus copy is looked at in each run: the group may have lost its own meanwhile.
+  const bool settled = !member && !Migrating(options_.map, pg);
+  if (record.trashed && (!record.surplus || !settled)) {
+    verdict.keep.append(AsView(record.id.bytes()));
+  } else if (settled && record.touch < horizon_) {
+    verdict.strays.push_back(record);
+  }
+}
+
+void Collector::JudgeGarbage(const Listed& record, Verdict& verdict) {
+  if (record.touch >= horizon_) {
+    if (!sweeping_) report_.set_held_records(report_.held_records() + 1);
+    return;
+  }
+  // What goes into the trash now is let go of in the same run when there is no grace.
+  const bool stays = record.trashed && !record.surplus;
+  if (request_.grace_nanos() == 0 || (stays && record.due)) CountDue(1);
+  // (After a rebuild the node sees which have to begin their grace anew.)
+  if (stays && floor_run_ == 0) return;
+  verdict.trash.append(AsView(record.id.bytes()));
+  if (sweeping_ || record.trashed) return;
+  report_.set_trashed_records(report_.trashed_records() + 1);
+  report_.set_trashed_bytes(report_.trashed_bytes() + record.length);
 }
 
 // Copies on nodes that left their group go once all of its present nodes show that they have them.
@@ -190,9 +208,10 @@ void Collector::JudgeStrays(const std::shared_ptr<Verdict>& verdict,
   std::map<uint32_t, std::vector<size_t>> wanted;
   for (size_t i = 0; i < seen.size(); ++i) {
     const Seen& s = seen[i];
-    const Stray& stray = verdict->strays[i];
+    const Listed& stray = verdict->strays[i];
     if (s.here && !s.differs && s.good >= options_.map.replicas) {
       surplus.append(AsView(stray.id.bytes()));
+      if (stray.due && request_.grace_nanos() > 0) CountDue(1);
       continue;
     }
     // Not yet, or no more.
@@ -203,7 +222,9 @@ void Collector::JudgeStrays(const std::shared_ptr<Verdict>& verdict,
     }
   }
   if (!sweeping_) {
-    report_.set_surplus_records(report_.surplus_records() + surplus.size() / RecordId::kSize);
+    const size_t records = surplus.size() / RecordId::kSize;
+    report_.set_surplus_records(report_.surplus_records() + records);
+    if (request_.grace_nanos() == 0) CountDue(records);
   }
   for (const auto& [node, strays] : wanted) Want(*verdict, node, strays);
   Act(verdict, std::move(surplus));
@@ -213,7 +234,7 @@ void Collector::JudgeStrays(const std::shared_ptr<Verdict>& verdict,
 void Collector::Want(Verdict& verdict, uint32_t node, const std::vector<size_t>& strays) {
   uint64_t bytes = kCopiedBytes;
   for (const size_t i : strays) {
-    const Stray& stray = verdict.strays[i];
+    const Listed& stray = verdict.strays[i];
     if (bytes >= kCopiedBytes ||
         verdict.copies.back().ids.size() >= kCopiedAtOnce * RecordId::kSize) {
       verdict.copies.push_back({node, verdict.node, "", "", nullptr});
@@ -292,17 +313,26 @@ void Collector::NodeListed() {
   Later([](Collector& c) { c.NextBuckets(); });
 }
 
+std::string Collector::TooMuch() const {
+  std::string text = absl::StrCat(report_.trashed_records(), " of ", report_.listed_records(),
+                                  " records would go into the trash: give --yes if that is right");
+  // Purge comes before all else: a version whose chunks go must not be there to be brought back.
+  const uint64_t purged = report_.purged_versions();
+  if (purged == 0) return text;
+  return absl::StrCat(text, "; ", purged, purged == 1 ? " version was" : " versions were",
+                      " purged before that, and cannot be brought back");
+}
+
 void Collector::AfterPass() {
   report_.set_peak_mark_bytes(marks_->peak_bytes());
   if (sweeping_) return Compact();
-  if (request_.dry_run()) return Finish();
   const double fraction = static_cast<double>(report_.trashed_records()) /
                           std::max<double>(1, static_cast<double>(report_.listed_records()));
-  if (!request_.consent() && report_.trashed_records() > kConsentRecords &&
-      fraction > kConsentFraction) {
-    return Fail(absl::FailedPreconditionError(
-        absl::StrCat(report_.trashed_records(), " of ", report_.listed_records(),
-                     " records would go into the trash: give --yes if that is right")));
+  report_.set_needs_consent(report_.trashed_records() > options_.gc_consent_records &&
+                            fraction > kConsentFraction);
+  if (request_.dry_run()) return Finish();
+  if (report_.needs_consent() && !request_.consent()) {
+    return Fail(absl::FailedPreconditionError(TooMuch()));
   }
   if (HOLDFAST_MUTANT(horizon_after_mark)) horizon_ = sessions_.LowestEpoch(log_.head().epoch);
   sweeping_ = true;

@@ -39,6 +39,9 @@ struct CoordinatorOptions {
   // minute (rpc::kOpenSession, again).
   int64_t session_lease_nanos = 15LL * 60 * 1'000'000'000;
   std::string gc_dir;  // For the marks of garbage collection, while it runs.
+  // A run that would put more records than this into the trash, and more than a fifth of all, needs
+  // consent: it is most likely a mistake.
+  uint64_t gc_consent_records = 10'000;
 };
 
 struct CoordinatorEnv {

@@ -49,8 +49,9 @@ StatusOr<proto::GcStatusReply> Coordinator::Impl::GcStatus(const proto::GcStatus
 }
 
 StatusOr<proto::GcStopReply> Coordinator::Impl::GcStop(const proto::GcStopRequest&) {
-  collector_.Stop();
-  return proto::GcStopReply();
+  proto::GcStopReply reply;
+  reply.set_was_running(collector_.Stop());
+  return reply;
 }
 
 }  // namespace holdfast

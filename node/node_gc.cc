@@ -136,7 +136,8 @@ void Node::Impl::HandleListRecords(const RpcMessage& request, const ReplyFn& rep
     length_writer.U32(entry.length);
     const int state = (entry.trashed() ? rpc::kRecordTrashed : 0) |
                       (entry.trashed() && entry.surplus ? rpc::kRecordSurplus : 0) |
-                      (Present(id, entry) ? 0 : rpc::kRecordBad);
+                      (Present(id, entry) ? 0 : rpc::kRecordBad) |
+                      (entry.expired(head->floor_run(), head->free_run()) ? rpc::kRecordDue : 0);
     out.mutable_states()->push_back(static_cast<char>(state));
   }
   out.set_lengths(ToString(lengths));

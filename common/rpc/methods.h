@@ -62,6 +62,7 @@ enum RecordState : uint8_t {
   kRecordTrashed = 1,
   kRecordSurplus = 2,  // Beside kRecordTrashed.
   kRecordBad = 4,      // Quarantined, or the log has lost it.
+  kRecordDue = 8,      // Beside kRecordTrashed: has been there for the grace.
 };
 
 }  // namespace holdfast::rpc

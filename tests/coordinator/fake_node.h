@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+#include "common/base/coding.h"
+#include "common/cluster/cluster_map.h"
 #include "common/crypto/domain_keys.h"
 #include "common/format/segment_format.h"
 #include "common/proto/holdfast.pb.h"
@@ -20,15 +22,19 @@ class FakeNode : public Service {
     uint64_t touch = 0;
     Buffer payload;
     bool corrupt = false;
+    uint64_t horizon = 0, run = 0;  // Of garbage collection.
+    bool trashed() const { return touch < horizon; }
   };
   // What outlives a crash of the coordinator; tests damage it at will.
   std::map<RecordId, Record> records;
 
   // Faults.
-  Status put_error;              // Not ok: every put fails with it.
-  bool silent = false;           // No request is answered.
-  bool silent_commits = false;   // Puts of commit records are neither stored nor answered.
-  bool swallow_commits = false;  // … are answered PRESENT without being stored.
+  Status put_error;                 // Not ok: every put fails with it.
+  bool silent = false;              // No request is answered.
+  bool silent_gets = false;         // No get is answered.
+  bool silent_commits = false;      // Puts of commit records are neither stored nor answered.
+  bool swallow_commits = false;     // … are answered PRESENT without being stored.
+  uint32_t segments_that_stay = 0;  // Compaction names so many.
   uint64_t puts = 0, commit_puts = 0;
 
   // What the coordinator told it last, of each.
@@ -42,6 +48,7 @@ class FakeNode : public Service {
       case rpc::kNodePut:
         return Put(request, reply);
       case rpc::kNodeGet:
+        if (silent_gets) return;
         return Get(request, reply);
       case rpc::kNodePin:
         return Pin(request, reply);
@@ -55,6 +62,12 @@ class FakeNode : public Service {
         return Configure(request, reply);
       case rpc::kNodeGcBegin:
         return reply(MakeMessage(rpc::kNodeGcBegin, proto::NodeGcBeginReply()));
+      case rpc::kNodeListRecords:
+        return ListRecords(request, reply);
+      case rpc::kNodeTrash:
+        return Trash(request, reply);
+      case rpc::kNodeCompact:
+        return Compact(request, reply);
       default:
         reply(absl::InvalidArgumentError("the fake node has no such method"));
     }
@@ -187,6 +200,55 @@ class FakeNode : public Service {
     auto found = commits();
     if (!found.empty()) status.set_highest_commit(found.rbegin()->first);
     reply(MakeMessage(rpc::kNodeStatus, status));
+  }
+
+  // All at once, as small as it is.
+  void ListRecords(const RpcMessage& request, const ReplyFn& reply) {
+    auto head = *ParseHead<proto::NodeListRecordsRequest>(request);
+    proto::NodeListRecordsReply answer;
+    Buffer touches, lengths;
+    for (const auto& [id, record] : records) {
+      const uint32_t group = PlacementGroupOf(id);
+      if (record.kind == static_cast<uint32_t>(RecordKind::kCommitRecord)) continue;
+      if (group < head.group() || group >= head.group() + head.groups()) continue;
+      const bool due = record.run > head.floor_run() && record.run <= head.free_run();
+      answer.mutable_ids()->append(AsView(id.bytes()));
+      Writer(touches).U64(record.touch);
+      Writer(lengths).U32(static_cast<uint32_t>(record.payload.size()));
+      answer.mutable_states()->push_back(static_cast<char>(
+          record.trashed() ? rpc::kRecordTrashed | (due ? rpc::kRecordDue : 0) : 0));
+    }
+    answer.set_touches(ToString(touches));
+    answer.set_lengths(ToString(lengths));
+    reply(MakeMessage(request.method, answer));
+  }
+
+  void Trash(const RpcMessage& request, const ReplyFn& reply) {
+    auto head = *ParseHead<proto::NodeTrashRequest>(request);
+    proto::NodeTrashReply answer;
+    for (const RecordId& id : Ids(head.ids())) {
+      Record& record = records.at(id);
+      if (record.trashed() || record.touch >= head.run().horizon()) continue;
+      record.horizon = head.run().horizon();
+      record.run = head.run().run();
+      answer.set_trashed(answer.trashed() + 1);
+    }
+    reply(MakeMessage(request.method, answer));
+  }
+
+  void Compact(const RpcMessage& request, const ReplyFn& reply) {
+    auto head = *ParseHead<proto::NodeCompactRequest>(request);
+    proto::NodeCompactReply answer;
+    if (head.step() == 0) {
+      answer.set_steps(1 + segments_that_stay);
+    } else if (head.step() == 1) {
+      answer.set_freed_records(std::erase_if(records, [&](const auto& entry) {
+        return entry.second.trashed() && entry.second.run <= head.free_run();
+      }));
+    } else {
+      answer.set_skipped("a segment stays");
+    }
+    reply(MakeMessage(request.method, answer));
   }
 
   void ListCommits(const RpcMessage& request, const ReplyFn& reply) {

@@ -11,7 +11,9 @@ TestVault::TestVault(Options options)
       loop_(clock_, rng_),
       node_loop_(loop_.NewChannel()),
       transport_(NewSimTransport(loop_, rng_, options.network)),
+      fs_(options.seed),
       signer_(GenerateKeyPair()) {
+  options_.gc_dir = "gc";
   options_.vault = rng_.NewId<VaultId>();
   options_.domain = rng_.NewId<DomainId>();
   std::array<uint8_t, 32> key;
@@ -33,7 +35,7 @@ std::unique_ptr<Kv> TestVault::OpenKv() { return OpenMemKv(disk_, /*wal=*/true);
 
 CoordinatorEnv TestVault::Env() {
   coordinator_loop_ = &loop_.NewChannel();
-  return {clock_, rng_, *coordinator_loop_, *transport_, *kv_, cluster_ ? &access_ : nullptr};
+  return {clock_, rng_, *coordinator_loop_, *transport_, *kv_, cluster_ ? &access_ : nullptr, &fs_};
 }
 
 Status TestVault::Open() {

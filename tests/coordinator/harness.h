@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/crypto/keypair.h"
+#include "common/io/sim_fs.h"
 #include "common/kv/mem_kv.h"
 #include "coordinator/coordinator.h"
 #include "tests/coordinator/fake_node.h"
@@ -147,6 +148,7 @@ class TestVault {
   std::deque<FakeNode> nodes_;
   CoordinatorOptions options_;
   MemKvDisk disk_;
+  SimFs fs_;
   std::unique_ptr<HookedKv> kv_;
   std::unique_ptr<Coordinator> coordinator_;
   bool formatted_ = false;

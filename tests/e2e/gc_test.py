@@ -143,8 +143,9 @@ class EmbeddedGcTest(GcCase):
         full = self.log_bytes()
         digests = self.segment_digests()
         report = self.gc("--dry-run", "--undo-window", "0", "--grace", "0")
-        self.assertEqual((True, 81, len(self.windows)),
-                         (report["dry_run"], report["purged_versions"], report["trashed_records"]))
+        self.assertEqual((True, 81, len(self.windows), len(self.windows), False),
+                         (report["dry_run"], report["purged_versions"], report["trashed_records"],
+                          report["due_records"], report["needs_consent"]))
         self.assertEqual(digests, self.segment_digests())
         # Within the undo window nothing is purged, and so nothing is garbage.
         report = self.gc("--grace", "0")
@@ -222,9 +223,36 @@ class EmbeddedGcTest(GcCase):
         self.assert_one_error_line(self.v.run("gc", key=key, expect=harness.ACCESS), "not collect")
         for args in (["--grace", "7"], ["--undo-window=-1d"]):
             self.assert_one_error_line(self.v.run("gc", *args, expect=harness.USAGE))
+        self.assert_one_error_line(self.v.run("gc", "--stop"), "no run is under way")
+
+    def test_a_damaged_part_ends_the_run(self):
+        # Of so many chunks that its manifest has parts.
+        write_file(self.path("long"), self.rng.randbytes(85 * MIB))
+        self.v.ingest(self.path("long"))
+        part = self.v.records(harness.KIND_PART)[0]
+        harness.flip(part.path, part.payload_offset + 10)
+        result = self.v.run("gc", "--grace", "0", expect=INTEGRITY)
+        self.assert_one_error_line(result, "long", "nothing is collected")
+        self.assertIn(b"as far as it came", result.out)
 
 
 class ClusterGcTest(GcCase):
+
+    def test_one_run_at_a_time(self):
+        self.v = Cluster(self, self.path("cluster"))
+        # The run waits for a node that says nothing.
+        os.kill(self.v.daemons[0].process.pid, signal.SIGSTOP)
+        with open(self.path("log"), "wb") as log:
+            first = subprocess.Popen(self.v.args("gc", "--grace", "1h"), stdout=log, stderr=log)
+        time.sleep(0.5)
+        for args in (["--dry-run", "--grace", "1h"], []):
+            result = self.v.run("gc", *args, expect=harness.BUSY)
+            self.assert_one_error_line(result, "--undo-window 7d --grace 1h", "--stop")
+        self.v.run("gc", "--stop")
+        os.kill(self.v.daemons[0].process.pid, signal.SIGCONT)
+        self.assertEqual(harness.FAILED, first.wait(60))
+        with open(self.path("log"), "rb") as log:
+            self.assertIn(b"holdfast: stopped", log.read())
 
     def test_beside_an_ingest(self):
         self.source = self.path("s")
