@@ -273,14 +273,19 @@ Status Vault::CheckSigned(const ObjectInfo& info) {
     return absl::DataLossError(absl::StrCat("the catalogue gives the manifest of another object, ",
                                             Printable(info.manifest.name), ", under this name"));
   }
-  ASSIGN_OR_RETURN(auto signature, SignatureOf(info.row.commit_number));
   const Hash256 leaf = ManifestLeaf(params_.domain, info.collection, info.row.manifest);
-  if (info.row.leaf_index >= signature->leaves.size() ||
-      signature->leaves[info.row.leaf_index] != leaf) {
-    return absl::DataLossError(
-        absl::StrCat("its manifest is not what was signed in commit ", info.row.commit_number));
-  }
-  return absl::OkStatus();
+  const auto covers = [&](const Signed& signature) {
+    return info.row.leaf_index < signature.leaves.size() &&
+           signature.leaves[info.row.leaf_index] == leaf;
+  };
+  const uint64_t commit = info.row.commit_number;
+  ASSIGN_OR_RETURN(auto signature, SignatureOf(commit));
+  if (covers(*signature)) return absl::OkStatus();
+  // A commit that no node had taken is gone with its catalogue, and its number is another's now.
+  ASSIGN_OR_RETURN(signature, FetchSignature(commit));
+  if (covers(*signature)) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("its manifest is not what was signed in commit ", commit));
 }
 
 StatusOr<std::shared_ptr<const Vault::Signed>> Vault::SignatureOf(uint64_t commit_number) {
@@ -288,6 +293,10 @@ StatusOr<std::shared_ptr<const Vault::Signed>> Vault::SignatureOf(uint64_t commi
     std::lock_guard lock(caches_->mutex);
     if (auto* found = caches_->signatures.Find(commit_number)) return *found;
   }
+  return FetchSignature(commit_number);
+}
+
+StatusOr<std::shared_ptr<const Vault::Signed>> Vault::FetchSignature(uint64_t commit_number) {
   proto::GetSignatureRequest request;
   request.set_commit_number(commit_number);
   StatusOr<RpcMessage> reply = Ask(MakeMessage(rpc::kGetSignature, request));

@@ -124,6 +124,7 @@ class Vault {
   StatusOr<RpcMessage> Ask(const RpcMessage& request, int64_t timeout_nanos = kRequestNanos);
   Status CheckSigned(const ObjectInfo& info);
   StatusOr<std::shared_ptr<const Signed>> SignatureOf(uint64_t commit_number);
+  StatusOr<std::shared_ptr<const Signed>> FetchSignature(uint64_t commit_number);
   StatusOr<AeadKey> SealingKey(const SealingKeyId& id);
   StatusOr<ManifestPart> FetchPart(const OpenedObject& object, uint32_t index);
 

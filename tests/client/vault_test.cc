@@ -139,6 +139,19 @@ TEST(VaultTest, RefusesAnAlteredLeaf) {
   EXPECT_TRUE(absl::IsDataLoss(OpenStatus(t.vault(), "a")));
 }
 
+// A commit that no node had taken is gone with the catalogue, and another one has its number.
+TEST(VaultTest, ACommitNumberMayComeToMeanAnotherCommit) {
+  TestVault t;
+  t.Commit("case", {{.name = "a", .content = "1"}});
+  ASSERT_TRUE(OpenStatus(t.vault(), "a").ok());
+  t.Commit("case", {{.name = "b", .content = "2"}});
+  t.Row("case", "b").commit_number = 1;
+  t.coordinator().signatures[1] = t.coordinator().signatures[2];
+  const Status opened = OpenStatus(t.vault(), "b");
+  EXPECT_TRUE(opened.ok()) << opened;
+  EXPECT_TRUE(absl::IsDataLoss(OpenStatus(t.vault(), "a")));
+}
+
 TEST(VaultTest, RefusesALostOrForgedSealingKey) {
   TestVault t;
   t.Commit("case", {{.name = "a", .content = "1"}});
