@@ -18,25 +18,33 @@ constexpr int64_t kStandstillNanos = 600 * kSecond;
 constexpr uint32_t kMostSteps = 1u << 24;
 constexpr int kMaxNotes = 100;
 
-std::string Number(uint64_t value) {
+std::string SnapshotKey(uint64_t run) {
+  return MetaKey(absl::StrCat(kGcSnapshotRow, EncodeGcNumber(run)));
+}
+
+Status DamagedRow(const char* row) {
+  return absl::DataLossError(
+      absl::StrCat("the catalogue's row \"", row, "\" is damaged: ", kRebuildHint));
+}
+
+}  // namespace
+
+std::string EncodeGcNumber(uint64_t value) {
   std::string out;
   for (int shift = 56; shift >= 0; shift -= 8) out.push_back(static_cast<char>(value >> shift));
   return out;
 }
 
-uint64_t NumberOf(std::string_view bytes) {
-  uint64_t value = 0;
-  for (char c : bytes.substr(0, 8)) value = value << 8 | static_cast<uint8_t>(c);
-  return value;
+StatusOr<uint64_t> DecodeGcNumber(std::string_view value) {
+  if (value.size() != 8) return absl::DataLossError("a number has 8 bytes");
+  uint64_t number = 0;
+  for (char c : value) number = number << 8 | static_cast<uint8_t>(c);
+  return number;
 }
 
-std::string SnapshotKey(uint64_t run) { return MetaKey(absl::StrCat(kGcSnapshotRow, Number(run))); }
-
-}  // namespace
-
 KvBatch GcRowsAfterRebuild(uint64_t run) {
-  return {{MetaKey(kGcRunRow), Number(run)},
-          {MetaKey(kGcFloorRow), Number(run)},
+  return {{MetaKey(kGcRunRow), EncodeGcNumber(run)},
+          {MetaKey(kGcFloorRow), EncodeGcNumber(run)},
           {MetaKey(kGcRestoredRow), std::string("1")}};
 }
 
@@ -143,11 +151,9 @@ void Collector::SetRun(proto::GcRun& run) const {
 
 StatusOr<uint64_t> Collector::ReadNumber(const char* row) {
   ASSIGN_OR_RETURN(const std::optional<std::string> value, catalogue_.kv().Get(MetaKey(row)));
-  if (value && value->size() != 8) {
-    return absl::DataLossError(
-        absl::StrCat("the catalogue's row \"", row, "\" is damaged: ", kRebuildHint));
-  }
-  return value ? NumberOf(*value) : 0;
+  if (!value) return 0;
+  const StatusOr<uint64_t> number = DecodeGcNumber(*value);
+  return number.ok() ? number : DamagedRow(row);
 }
 
 void Collector::TellGeneration() {
@@ -251,9 +257,10 @@ void Collector::StartRun() {
   const uint64_t epoch = std::max(horizon_, log_.head().epoch + 1);
   horizon_ = sessions_.LowestEpoch(epoch);  // G3
   if (request_.dry_run()) return Mark();
-  if (Status s = log_.SetEpoch(epoch, {{MetaKey(kGcRunRow), Number(run_)}}); !s.ok()) {
+  if (Status s = log_.SetEpoch(epoch, {{MetaKey(kGcRunRow), EncodeGcNumber(run_)}}); !s.ok()) {
     return Fail(s);
   }
+  told_horizon_ = horizon_;
   Begin();
 }
 
@@ -282,7 +289,7 @@ void Collector::TakeBegin(const std::vector<uint32_t>& asked, const NodeReplies&
   }
   if (restored_) {
     const KvBatch known = {{MetaKey(kGcRestoredRow), std::nullopt},
-                           {MetaKey(kGcFloorRow), Number(floor_run_)}};
+                           {MetaKey(kGcFloorRow), EncodeGcNumber(floor_run_)}};
     if (Status s = catalogue_.kv().Write(known, /*sync=*/true); !s.ok()) return Fail(s);
   }
   Mark();
@@ -290,7 +297,7 @@ void Collector::TakeBegin(const std::vector<uint32_t>& asked, const NodeReplies&
 
 Status Collector::NoteSnapshot() {
   const KvBatch taken = {
-      {SnapshotKey(run_), Number(static_cast<uint64_t>(env_.clock.WallNanos()))}};
+      {SnapshotKey(run_), EncodeGcNumber(static_cast<uint64_t>(env_.clock.WallNanos()))}};
   return catalogue_.kv().Write(taken, /*sync=*/true);
 }
 
@@ -298,21 +305,28 @@ Status Collector::NoteSnapshot() {
 // rows that say nothing any more.
 StatusOr<uint64_t> Collector::FreeRun(KvBatch* past) {
   uint64_t free_run = 0;
+  Status damaged;
   const int64_t now = env_.clock.WallNanos();
   const int64_t latest = now - request_.grace_nanos();
   RETURN_IF_ERROR(catalogue_.kv().Scan(
       SnapshotKey(0), SnapshotKey(UINT64_MAX), [&](std::string_view key, std::string_view value) {
-        if (key.size() < 8) return false;
-        auto taken = static_cast<int64_t>(NumberOf(value));
+        const StatusOr<uint64_t> at = DecodeGcNumber(value);
+        const StatusOr<uint64_t> run = DecodeGcNumber(key.substr(SnapshotKey(0).size() - 8));
+        if (!at.ok() || !run.ok()) {
+          damaged = DamagedRow(kGcSnapshotRow);
+          return false;
+        }
+        auto taken = static_cast<int64_t>(*at);
         if (taken > now) {  // By a clock that was ahead: the grace begins now.
-          past->push_back({std::string(key), Number(static_cast<uint64_t>(now))});
+          past->push_back({std::string(key), EncodeGcNumber(static_cast<uint64_t>(now))});
           taken = now;
         }
         if (taken > latest) return false;
         if (free_run != 0) past->push_back({SnapshotKey(free_run), std::nullopt});
-        free_run = NumberOf(key.substr(key.size() - 8));
+        free_run = *run;
         return true;
       }));
+  RETURN_IF_ERROR(damaged);
   return free_run;
 }
 

@@ -28,6 +28,9 @@ inline constexpr char kGcRunRow[] = "gc run";
 inline constexpr char kGcSnapshotRow[] = "gc snapshot ";
 inline constexpr char kGcRestoredRow[] = "gc restored";
 inline constexpr char kGcFloorRow[] = "gc floor";
+// Every row's value but that of "restored": be64. kDataLoss: it is something else.
+std::string EncodeGcNumber(uint64_t value);
+StatusOr<uint64_t> DecodeGcNumber(std::string_view value);
 // The rows that a rebuild leaves: `run` is the highest that any node knows.
 KvBatch GcRowsAfterRebuild(uint64_t run);
 
@@ -57,6 +60,8 @@ class Collector {
   proto::GcStatusReply Report() const;
   // After a rebuild: tells every node of a cluster the catalogue's generation, until all know.
   void TellGeneration();
+  // H of the last run that nodes were told of; 0: of none by this process.
+  uint64_t horizon() const { return told_horizon_; }
   // Whether there was a run to stop.
   bool Stop();
 
@@ -154,6 +159,7 @@ class Collector {
   std::vector<bool> lost_;  // By node number.
   bool restored_ = false;
   uint64_t generation_ = 0, run_ = 0, horizon_ = 0, floor_run_ = 0;
+  uint64_t told_horizon_ = 0;
 
   std::unique_ptr<KvSnapshot> snapshot_;
   std::unique_ptr<MarkSet> marks_;

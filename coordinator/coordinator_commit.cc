@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/invariant.h"
 #include "common/base/mutant.h"
 #include "coordinator/coordinator_impl.h"
 #include "coordinator/parts.h"
@@ -32,6 +33,7 @@ void Coordinator::Impl::Commit(Pending pending) {
   const SessionId id = SessionId::FromBytes(AsBytes(request->session()));
   StatusOr<Session*> session = sessions_.Get(id);  // C4
   if (!session.ok()) return pending.reply(session.status());
+  HOLDFAST_INVARIANT(G3, (*session)->row.epoch >= collector_.horizon());
   if (const std::string* answer = Recall(**session, request->request())) {  // C5
     return pending.reply(RpcMessage{rpc::kCommit, *answer, {}});
   }
@@ -196,6 +198,7 @@ StatusOr<proto::OpenSessionReply> Coordinator::Impl::OpenSession(
   const SessionId id = SessionId::FromBytes(AsBytes(request.session()));
   if (request.epoch() != 0) RETURN_IF_ERROR(GoOn(id, request));
   ASSIGN_OR_RETURN(uint64_t epoch, sessions_.Open(id, log_.head().epoch));
+  HOLDFAST_INVARIANT(G3, epoch >= collector_.horizon());
   proto::OpenSessionReply reply;
   reply.set_epoch(epoch);
   reply.set_generation(log_.head().generation);

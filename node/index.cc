@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/coding.h"
+#include "common/base/invariant.h"
 
 namespace holdfast {
 namespace {
@@ -520,6 +521,9 @@ Status Index::Apply(IndexDelta&& delta) {
     checkpoint_ = DecodeCheckpoint(*checkpoint->second).value();
   }
   for (auto& [id, change] : delta.entries_) {
+    HOLDFAST_INVARIANT(G2, !change.before || !change.after ||
+                               (change.after->touch_epoch >= change.before->touch_epoch &&
+                                change.after->horizon >= change.before->horizon));
     if (change.after) {
       delta.rows_[KeyOf(id)] = Encode(*change.after);
     } else if (change.before) {

@@ -2,6 +2,7 @@
 // stub.
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/invariant.h"
 #include "common/base/mutant.h"
 #include "node/compactor.h"
 #include "node/log.h"
@@ -198,6 +199,7 @@ void Node::Impl::Compactor::LetGo() {
     const std::optional<IndexEntry>& entry = (*entries)[i];
     if (!Here(entry)) continue;
     if (!MayGo(ids[i], *entry) && !HOLDFAST_MUTANT(let_go_without_touch_lock)) continue;
+    HOLDFAST_INVARIANT(G5, entry->expired(floor_run_, free_run_));
     if (Status erased = delta.Erase(ids[i]); !erased.ok()) {
       return Finish(node_.IndexError(erased));
     }

@@ -5,6 +5,7 @@
 // a pin of a session that may still commit has an epoch at or above every horizon.
 #include "absl/strings/str_cat.h"
 #include "common/base/coding.h"
+#include "common/base/invariant.h"
 #include "common/base/mutant.h"
 #include "common/cluster/access.h"
 #include "common/cluster/cluster_map.h"
@@ -163,6 +164,7 @@ void Node::Impl::HandleTrash(const RpcMessage& request, const ReplyFn& reply) {
   if (!entries.ok() || !kept.ok()) {
     return reply(IndexError(entries.ok() ? kept.status() : entries.status()));
   }
+  HOLDFAST_INVARIANT(G6, head->run().generation() >= index_->gc().generation);
   auto out = std::make_shared<proto::NodeTrashReply>();
   auto op = std::make_shared<Operation>([reply, out](const Status& status) {
     status.ok() ? reply(MakeMessage(rpc::kNodeTrash, *out)) : reply(status);

@@ -86,6 +86,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   // Sends the answers of an admission.
   template <class Reply>
   std::function<void(const Status&, const Admission&)> AnswerWith(uint16_t method, ReplyFn reply);
+  bool KeepsWhatItSays(const Admission& a);
 
   // node_repair.cc
   void CountDigests();

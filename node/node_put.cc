@@ -9,6 +9,7 @@
 // knows. So who has not stored a chunk itself proves it once: its pin is answered PROVE, its put is
 // compared with what is here, byte by byte, and a difference is said (docs/formats/protocol.md).
 #include "absl/strings/str_cat.h"
+#include "common/base/invariant.h"
 #include "common/base/mutant.h"
 #include "common/cluster/access.h"
 #include "common/cluster/cluster_map.h"
@@ -52,12 +53,26 @@ std::function<void(const Status&, const Node::Impl::Admission&)> Node::Impl::Ans
   return [self = shared_from_this(), method, reply = std::move(reply)](const Status& status,
                                                                        const Admission& a) {
     if (!status.ok()) return reply(status);
+    HOLDFAST_INVARIANT(G1, self->KeepsWhatItSays(a));
     Reply out;
     for (const proto::RecordAnswer& answer : a.answers) *out.add_answers() = answer;
     out.set_incarnation(ToString(self->incarnation_.bytes()));
     out.set_lsn(self->Lsn());
     reply(MakeMessage(method, out));
   };
+}
+
+// G1.
+bool Node::Impl::KeepsWhatItSays(const Admission& a) {
+  const auto entries = index_->Find(a.ids);
+  for (size_t i = 0; i < a.ids.size() && entries.ok(); ++i) {
+    if (a.answers[i].status() != proto::PRESENT) continue;
+    const std::optional<IndexEntry>& entry = (*entries)[i];
+    // A session that is older is not OPEN any more.
+    const bool open = a.touches[i] >= index_->gc().horizon;
+    if (!entry || entry->touch_epoch < a.touches[i] || (open && entry->trashed())) return false;
+  }
+  return true;
 }
 
 void Node::Impl::HandlePin(const RpcMessage& request, ReplyFn reply) {

@@ -247,5 +247,19 @@ TEST_F(CollectorTest, ADamagedRowEndsTheRun) {
   EXPECT_THAT(report.error(), Not(HasSubstr("purged")));
 }
 
+// Read as a time of long ago it would let go of what is in the trash.
+TEST_F(CollectorTest, ADamagedTimeLetsGoOfNothing) {
+  Store("a", 3);
+  ASSERT_EQ(Run(request).phase(), Report::DONE);
+  const std::string key = MetaKey(kGcSnapshotRow + EncodeGcNumber(1));
+  ASSERT_TRUE(vault.kv().Get(key)->has_value());
+  ASSERT_TRUE(vault.kv().Write({{key, std::string("\0\0\0\1", 4)}}, /*sync=*/true).ok());
+  const Report report = Run(request);
+  EXPECT_EQ(report.phase(), Report::FAILED);
+  EXPECT_EQ(report.code(), static_cast<int>(absl::StatusCode::kDataLoss));
+  EXPECT_THAT(report.error(), HasSubstr("gc snapshot"));
+  EXPECT_EQ(report.took().rbegin()->phase(), Report::COMPACT);
+}
+
 }  // namespace
 }  // namespace holdfast

@@ -3,6 +3,7 @@
 #include "common/format/backup.h"
 #include "common/io/sim_fs.h"
 #include "coordinator/catalogue.h"
+#include "coordinator/collector.h"
 #include "coordinator/fsck_step.h"
 #include "coordinator/mark_set.h"
 #include "coordinator/remove.h"
@@ -34,6 +35,8 @@ void RowParser(Bytes input) {
   if (counters.ok()) Must(Same(AsBytes(EncodeCounters(*counters)), input), "counters: one form");
   const auto removals = DecodeRemovals(AsView(input));
   if (removals.ok()) Must(Same(AsBytes(EncodeRemovals(*removals)), input), "removals: one form");
+  const auto number = DecodeGcNumber(AsView(input));
+  if (number.ok()) Must(Same(AsBytes(EncodeGcNumber(*number)), input), "a number has one form");
   const auto head = DecodeHead(AsView(input));
   if (head.ok()) Must(Same(AsBytes(EncodeHead(*head)), input), "a head has one form");
 }
@@ -211,6 +214,7 @@ std::vector<Parser> CatalogueParsers() {
                               "row-outbox.hex", "row-principal.hex"})();
          seeds.push_back(ToBuffer(AsBytes(EncodeHead({}))));
          seeds.push_back(ToBuffer(AsBytes(EncodeCounters(Counters()))));
+         seeds.push_back(ToBuffer(AsBytes(EncodeGcNumber(7))));
          seeds.push_back(ToBuffer(AsBytes(EncodeRemovals({{"request", "answer"}, {"", ""}}))));
          return seeds;
        }},

@@ -85,7 +85,7 @@ void Story::CheckHeld(const std::vector<ObjectInfo>& listed) {
         return text.empty() ? " none" : text;
       };
       const auto it = held->find(id);
-      return Violated(info.name + " needs " + id.hex().substr(0, 12) + " on nodes" +
+      return Violated("G4: " + info.name + " needs " + id.hex().substr(0, 12) + " on nodes" +
                       name(ActingSet(map, id)) + ", and is held by" +
                       (it == held->end() ? " none" : name(it->second)));
     }
