@@ -139,13 +139,19 @@ StatusOr<Report> Follow(Transport& transport, bool show) {
     absl::MutexLock lock(&mutex);
     return line;
   });
+  uint64_t run = 0;  // Known after its census.
   for (int64_t pause = 5;; pause = std::min<int64_t>(2 * pause, 500)) {
     ASSIGN_OR_RETURN(const Report report, Ask<Report>(transport, kCoordinatorAddress,
                                                       rpc::kGcStatus, proto::GcStatusRequest()));
-    if (report.phase() == Report::DONE || report.phase() == Report::FAILED) return report;
     if (report.phase() == Report::PHASE_UNSPECIFIED) {
       return absl::UnavailableError("the coordinator started anew meanwhile: run gc again");
     }
+    if (run != 0 && report.run() != run) {
+      return absl::UnavailableError("run " + std::to_string(run) +
+                                    " is over, and another one was begun: run gc again");
+    }
+    run = report.run();
+    if (report.phase() == Report::DONE || report.phase() == Report::FAILED) return report;
     {
       absl::MutexLock lock(&mutex);
       line = GcProgress(report);
