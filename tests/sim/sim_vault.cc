@@ -5,47 +5,10 @@
 
 #include "common/format/backup.h"
 #include "common/rpc/methods.h"
-#include "node/segment_scan.h"
-#include "node/segment_table.h"
+#include "tests/sim/unsure_transport.h"
 
 namespace holdfast::sim {
 namespace {
-
-// A Kv that stops with the power.
-class PoweredKv : public Kv {
- public:
-  PoweredKv(std::unique_ptr<Kv> kv, PowerSupply& power) : kv_(std::move(kv)), power_(power) {}
-  StatusOr<std::optional<std::string>> Get(std::string_view key) override {
-    if (!power_.on()) return Off();
-    return kv_->Get(key);
-  }
-  StatusOr<std::vector<std::optional<std::string>>> MultiGet(
-      const std::vector<std::string>& keys) override {
-    if (!power_.on()) return Off();
-    return kv_->MultiGet(keys);
-  }
-  Status Write(const KvBatch& batch, bool sync) override {
-    if (!power_.Step()) return Off();
-    RETURN_IF_ERROR(kv_->Write(batch, sync));
-    return power_.Step() ? absl::OkStatus() : Off();  // Done, and nobody hears of it.
-  }
-  Status Flush() override {
-    if (!power_.Step()) return Off();
-    return kv_->Flush();
-  }
-  Status Scan(std::string_view start, std::string_view end,
-              const std::function<bool(std::string_view, std::string_view)>& visit) override {
-    if (!power_.on()) return Off();
-    return kv_->Scan(start, end, visit);
-  }
-  std::unique_ptr<KvSnapshot> TakeSnapshot() override { return kv_->TakeSnapshot(); }
-  Status VerifyAll() override { return power_.on() ? kv_->VerifyAll() : Off(); }
-
- private:
-  static Status Off() { return absl::UnavailableError("the power is off"); }
-  std::unique_ptr<Kv> kv_;
-  PowerSupply& power_;
-};
 
 constexpr int kAttempts = 8;
 
@@ -62,82 +25,6 @@ StatusOr<RpcMessage> AskAgain(Transport& transport, const std::string& address,
   }
   return reply;
 }
-
-// Some requests to nodes come late, or late once more: at-least-once delivery allows it. Some are
-// not heard, some answers get lost, and one node may be slow.
-class UnsureTransport : public Transport {
- public:
-  UnsureTransport(std::unique_ptr<Transport> inner, SimLoop& loop, SimRng& rng,
-                  const SimOptions& options, const bool& calm)
-      : inner_(std::move(inner)),
-        channel_(loop.NewChannel()),
-        rng_(rng),
-        late_(options.late),
-        late_nanos_(options.late_nanos),
-        lost_(options.lost),
-        slow_nanos_(options.slow_nanos),
-        slow_(NodeAddress(options.slow_nanos > 0 ? static_cast<uint32_t>(rng.Below(options.nodes))
-                                                 : 0)),
-        on_reply_(options.on_reply),
-        calm_(calm) {}
-  void Attach(const std::string& address, Service& service, Loop& loop) override {
-    inner_->Attach(address, service, loop);
-  }
-  void Detach(const std::string& address) override { inner_->Detach(address); }
-  void Call(const std::string& address, RpcMessage request, int64_t timeout_nanos,
-            ReplyFn done) override {
-    const bool unsure = !calm_ && address.starts_with("node/");
-    const bool again = unsure && Chance(late_);
-    if (again) {
-      channel_.PostAfter(static_cast<int64_t>(rng_.Below(late_nanos_)),
-                         [inner = std::weak_ptr<Transport>(inner_), address, request] {
-                           if (auto there = inner.lock()) {
-                             there->Call(address, request, kSecond, [](const auto&) {});
-                           }
-                         });
-    }
-    if (on_reply_) {
-      done = [this, method = request.method, done = std::move(done)](StatusOr<RpcMessage> reply) {
-        on_reply_(method, reply);
-        done(std::move(reply));
-      };
-    }
-    const bool unanswered = unsure && Chance(lost_);
-    const bool unheard = (again || unanswered) && rng_.Below(2) == 0;
-    if (unheard || unanswered) {
-      channel_.PostAfter(timeout_nanos, [address, done = std::move(done)] {
-        done(absl::DeadlineExceededError(address + ": no answer"));
-      });
-      if (unheard) return;
-      done = [](const auto&) {};
-    }
-    if (!unsure || slow_nanos_ == 0 || address != slow_) {
-      return inner_->Call(address, std::move(request), timeout_nanos, std::move(done));
-    }
-    channel_.PostAfter(static_cast<int64_t>(rng_.Below(slow_nanos_)),
-                       [inner = std::weak_ptr<Transport>(inner_), address, request, timeout_nanos,
-                        done = std::move(done)] {
-                         if (auto there = inner.lock()) {
-                           there->Call(address, request, timeout_nanos, done);
-                         }
-                       });
-  }
-  std::unique_ptr<Monitor> NewMonitor() override { return inner_->NewMonitor(); }
-
- private:
-  bool Chance(double p) { return p > 0 && static_cast<double>(rng_.Below(1'000'000)) < p * 1e6; }
-
-  std::shared_ptr<Transport> inner_;
-  Loop& channel_;
-  SimRng& rng_;
-  const double late_;
-  const int64_t late_nanos_;
-  const double lost_;
-  const int64_t slow_nanos_;
-  const std::string slow_;
-  const std::function<void(uint16_t, StatusOr<RpcMessage>&)> on_reply_;
-  const bool& calm_;
-};
 
 SimRng& OpenSslRng() {
   static SimRng rng(1);
@@ -161,17 +48,6 @@ void SeedOpenSsl(uint64_t seed) {
     return m;
   }();
   RAND_set_rand_method(&method);
-}
-
-bool PowerSupply::Step() {
-  if (++kv_steps_ >= kv_cut_at_ && fs_.powered()) fs_.PowerCut();
-  return fs_.powered();
-}
-
-void PowerSupply::CutAfter(uint64_t after) {
-  // Half of the cuts are placed on the files' clock and half on the catalogue's and index's.
-  kv_cut_at_ = after % 2 ? kv_steps_ + after / 4 + 1 : UINT64_MAX;
-  if (after % 2 == 0) fs_.CutPowerAt(fs_.operations() + after);
 }
 
 SimVault::SimVault(uint64_t seed, const SimOptions& options)
@@ -240,8 +116,8 @@ Status SimVault::Format() {
 Status SimVault::OpenNodes() {
   SimNetworkOptions network;
   network.duplicate = options_.duplicate;
-  transport_ = std::make_unique<UnsureTransport>(NewSimTransport(loop_, rng_, network), loop_, rng_,
-                                                 options_, calm_);
+  transport_ =
+      NewUnsureTransport(NewSimTransport(loop_, rng_, network), loop_, rng_, options_, calm_);
   nodes_.resize(map_.nodes.size());
   for (uint32_t i = 0; i < nodes_.size(); ++i) RETURN_IF_ERROR(StartNode(i));
   return absl::OkStatus();
@@ -256,7 +132,7 @@ Status SimVault::StartNode(uint32_t i) {
               channel,
               loop_.executor(),
               [this, disk](bool) -> StatusOr<std::unique_ptr<Kv>> {
-                return std::make_unique<PoweredKv>(OpenMemKv(*disk, false), power_);
+                return WithPower(OpenMemKv(*disk, false), power_);
               },
               [disk] {
                 disk->Wipe();
@@ -274,24 +150,8 @@ void SimVault::StopNode(uint32_t i) {
   index_disks_[i]->Crash(rng_);
 }
 
-Status SimVault::ReplaceDisk(uint32_t i) {
-  if (nodes_[i] != nullptr) StopNode(i);
-  index_disks_[i]->Wipe();
-  ASSIGN_OR_RETURN(const std::vector<std::string> segments,
-                   fs_.List(node_options(i).dir + "/segments"));
-  for (const std::string& name : segments) {
-    RETURN_IF_ERROR(fs_.Remove(node_options(i).dir + "/segments/" + name));
-  }
-  RETURN_IF_ERROR(fs_.Remove(node_options(i).dir + "/superblock"));
-  // A power cut does not bring back what was on the old one.
-  RETURN_IF_ERROR(fs_.SyncDir(node_options(i).dir + "/segments"));
-  RETURN_IF_ERROR(fs_.SyncDir(node_options(i).dir));
-  RETURN_IF_ERROR(Node::Format(node_options(i), fs_, rng_));
-  return StartNode(i);
-}
-
 Status SimVault::OpenCoordinator() {
-  catalogue_ = std::make_unique<PoweredKv>(OpenMemKv(*catalogue_disk_, true), power_);
+  catalogue_ = WithPower(OpenMemKv(*catalogue_disk_, true), power_);
   Loop& channel = loop_.NewChannel();
   CoordinatorEnv env{clock_, rng_, channel, *transport_, *catalogue_};
   if (options_.cluster) env.access = &access_;
@@ -462,57 +322,6 @@ Status SimVault::MakeCatalogueAnew(const CoordinatorOptions& options, const Buff
   return StartCoordinator();
 }
 
-StatusOr<std::vector<std::string>> SimVault::SegmentPaths(uint32_t node) {
-  const std::string dir = node_options(node).dir + "/segments";
-  ASSIGN_OR_RETURN(std::vector<std::string> names, fs_.List(dir));
-  for (std::string& name : names) name = dir + "/" + name;
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-StatusOr<std::optional<RecordId>> SimVault::FlipBit(uint32_t node) {
-  struct Place {
-    std::string path;
-    uint64_t begin, length;
-    RecordId id;
-  };
-  std::vector<Place> places;
-  ASSIGN_OR_RETURN(const std::vector<std::string> paths, SegmentPaths(node));
-  for (const std::string& path : paths) {
-    ASSIGN_OR_RETURN(auto file, fs_.Open(path, {}));
-    ASSIGN_OR_RETURN(const uint64_t size, file->Size());
-    ScanOptions options;
-    options.segment = FindSegmentId(*file, size);
-    options.end = size;
-    for (const ScannedRecord& record : ScanSegment(*file, options).records) {
-      if (!IsBulk(record.header.kind) || record.header.length == 0) continue;
-      places.push_back(
-          {path, record.offset + kRecordHeaderSize, record.header.length, record.header.id});
-    }
-  }
-  if (places.empty()) return std::optional<RecordId>();
-  const Place& place = places[rng_.Below(places.size())];
-  fs_.FlipBit(place.path, (place.begin + rng_.Below(place.length)) * 8 + rng_.Below(8));
-  return std::optional<RecordId>(place.id);
-}
-
-Status SimVault::FailNextSync(uint32_t node) {
-  ASSIGN_OR_RETURN(const std::vector<std::string> paths, SegmentPaths(node));
-  if (!paths.empty()) fs_.FailNextDataSync(paths.back());
-  return absl::OkStatus();
-}
-
-Status SimVault::LimitSpace(std::optional<uint64_t> more) {
-  constexpr uint64_t kPlenty = uint64_t{1} << 40;
-  if (!more) {
-    fs_.SetCapacity(kPlenty);
-    return absl::OkStatus();
-  }
-  ASSIGN_OR_RETURN(const SpaceInfo space, fs_.Space("/"));
-  fs_.SetCapacity(space.total_bytes - space.free_bytes + *more);
-  return absl::OkStatus();
-}
-
 StatusOr<std::map<RecordId, std::vector<uint32_t>>> SimVault::Held() {
   std::map<RecordId, std::vector<uint32_t>> held;
   for (uint32_t node = 0; node < nodes_.size(); ++node) {
@@ -552,12 +361,6 @@ StatusOr<Buffer> SimVault::Backup() {
     request.set_cursor(reply.cursor());
   } while (!request.cursor().empty());
   return backup;
-}
-
-Status SimVault::LoseIndex(uint32_t node) {
-  if (nodes_[node] != nullptr) StopNode(node);
-  index_disks_[node]->Wipe();
-  return StartNode(node);
 }
 
 StatusOr<proto::GcStartReply> SimVault::GcStart(const proto::GcStartRequest& request, bool clone) {

@@ -15,25 +15,9 @@
 #include "common/kv/mem_kv.h"
 #include "coordinator/coordinator.h"
 #include "node/node.h"
+#include "tests/sim/power_supply.h"
 
 namespace holdfast::sim {
-
-// Counts the operations that reach any simulated disk, and cuts the power at a chosen one.
-class PowerSupply {
- public:
-  explicit PowerSupply(SimFs& fs) : fs_(fs) {}
-  // Called before an operation of a Kv. False: the power is off.
-  bool Step();
-  uint64_t steps() const { return kv_steps_ + fs_.operations(); }
-  // The power fails `after` operations from now, wherever that is.
-  void CutAfter(uint64_t after);
-  bool on() const { return fs_.powered(); }
-
- private:
-  SimFs& fs_;
-  uint64_t kv_steps_ = 0;
-  uint64_t kv_cut_at_ = UINT64_MAX;
-};
 
 struct SimOptions {
   uint32_t nodes = 1;
