@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <future>
 #include <random>
 #include <span>
@@ -77,9 +79,10 @@ inline std::string EvpPoly1305Hex(std::span<const uint8_t> key, std::span<const 
 
 // The cut rule as docs/formats/cut-rule.md has it, one position at a time.
 inline bool NaivePasses(const CutParams& p, const uint8_t* end, uint64_t distance) {
+  static_assert(std::endian::native == std::endian::little);
   const auto word = [&](int j) {
-    uint64_t w = 0;
-    for (int b = 7; b >= 0; --b) w = w << 8 | end[-64 + 8 * j + b];
+    uint64_t w;
+    std::memcpy(&w, end - 64 + 8 * j, sizeof w);  // Byte by byte it takes tsan half an hour.
     return w;
   };
   if (p.prefilter_multiplier * word(7) + p.prefilter_offset >= uint64_t{1} << 54) return false;
