@@ -18,6 +18,7 @@ constexpr int64_t kAskAgainNanos = kSecond / 10;
 constexpr int64_t kQuietNanos = 2 * kSecond;
 constexpr int64_t kDifferLongNanos = 30 * kSecond;
 constexpr int64_t kRetryNanos = 2 * kSecond;
+constexpr int64_t kSettledNanos = 3600 * kSecond;
 constexpr size_t kGroupsAtOnce = 8;
 constexpr size_t kRateSamples = 10;
 
@@ -242,9 +243,19 @@ void Repair::EvaluateGroup(uint32_t pg, RepairReport& report, std::vector<Candid
   }
   if (digests.empty()) {
     report.unreachable += !members.empty();
+    group.settled_nanos.reset();
+    group.complete = false;
     return;
   }
-  const bool settled = AllEqual(digests) || (!group.settled.empty() && digests == group.settled);
+  const int64_t now = env_.clock.MonotonicNanos();
+  if (digests != group.digests) {
+    group.since_nanos = now;
+    group.settled_nanos.reset();
+    group.complete = false;  // A target's disk may have been replaced.
+    group.digests = std::move(digests);
+  }
+  const bool equal = AllEqual(group.digests);
+  const bool settled = equal || group.settled_nanos;
   uint32_t copies = 0;
   bool lacks_all = false;
   for (uint32_t node : WriteSet(map_, pg)) {
@@ -257,18 +268,16 @@ void Repair::EvaluateGroup(uint32_t pg, RepairReport& report, std::vector<Candid
       (in_acting ? report.missing : report.to_move) += most - count;
   }
   if (acting.size() < map_.replicas) report.missing += most * (map_.replicas - acting.size());
-  const int64_t now = env_.clock.MonotonicNanos();
-  if (digests != group.digests) group.since_nanos = now;
   if (settled) group.differ_nanos = 0;
   if (!settled && group.differ_nanos == 0) group.differ_nanos = now;
-  group.digests = std::move(digests);
-  if (settled) {
-    group.complete |= migrating && all_answer && AllEqual(group.digests);
-    if (AllEqual(group.digests)) group.disputed = 0;
-    return;
+  if (equal) {
+    group.complete |= migrating && all_answer;
+    group.disputed = 0;
   }
+  const bool again = !equal && settled && now - *group.settled_nanos >= kSettledNanos;
+  if (settled && !again) return;
   // Equal counts that differ are at least one record that somebody lacks.
-  if (copies == group.digests.size()) ++report.missing;
+  if (!settled && copies == group.digests.size()) ++report.missing;
   if (!group.running && !group.complete && Due(group, lacks_all, migrating)) {
     candidates.push_back({copies, pg});
   }
@@ -295,7 +304,8 @@ void Repair::StartJob(uint32_t pg) {
   // A member that is away cannot be compared; the others need not wait for it.
   std::erase_if(members, [this](uint32_t node) { return !answers(node); });
   if (members.size() < 2) return;
-  Job job{pg, members.size() == all, groups_[pg].changed_nanos, groups_[pg].digests};
+  const Group& group = groups_[pg];
+  Job job{pg, members.size() == all, group.changed_nanos, group.since_nanos};
   groups_[pg].running = true;
   ++running_;
   RepairGroup(
@@ -314,10 +324,12 @@ void Repair::Finished(const Job& job, const GroupRepairResult& result) {
     group.not_before_nanos = env_.clock.MonotonicNanos() + kRetryNanos;
   } else if (job.changed_nanos == group.changed_nanos) {
     group.disputed = result.disputed;
-    // Not those of now: what came since was not compared.
-    // Garbage that one of them still has is not copied: the next collection takes it.
+    // Garbage that one of them still has is not copied: the next collection takes it. What came
+    // since was not compared.
     const bool differs = result.disputed + result.trashed > 0;
-    if (job.all && differs && result.copied_records == 0) group.settled = job.digests;
+    if (job.all && differs && result.copied_records == 0 && job.since_nanos == group.since_nanos) {
+      group.settled_nanos = env_.clock.MonotonicNanos();
+    }
     // Where the members do not agree, a reader has to say who is right before any of them goes.
     group.complete |= job.all && Migrating(map_, job.pg) && result.disputed == 0;
   }

@@ -9,6 +9,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,10 +71,12 @@ class Repair {
     int64_t changed_nanos = INT64_MIN;  // When the map last changed its nodes.
     int64_t not_before_nanos = 0;
     uint64_t disputed = 0;
-    // Members' digests, one after another: since when they are so, and those at which they were
-    // compared and differed in disputed records alone.
-    std::vector<GroupDigest> digests, settled;
+    // Members' digests, one after another; since when they are so; and since when they are known to
+    // differ in nothing that can be copied: disputed records, garbage. Any change ends that, and in
+    // time it is looked at again: garbage may be needed, and the digests the same.
+    std::vector<GroupDigest> digests;
     int64_t since_nanos = 0, differ_nanos = 0;
+    std::optional<int64_t> settled_nanos;
   };
   struct Candidate {
     uint32_t copies;
@@ -109,8 +112,7 @@ class Repair {
   struct Job {
     uint32_t pg;
     bool all;  // No member was left out.
-    int64_t changed_nanos;
-    std::vector<GroupDigest> digests;
+    int64_t changed_nanos, since_nanos;
   };
   void Finished(const Job& job, const GroupRepairResult& result);
   void SwitchGroups();

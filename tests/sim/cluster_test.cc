@@ -185,6 +185,31 @@ TEST_F(Cluster, WhatOnlyNodesOutsideTheGroupHaveComesBack) {
   CheckVault(*sim_, tree_, log_);
 }
 
+// What one node alone had was garbage when it was last looked at.
+TEST_F(Cluster, GarbageThatIsNeededAgainIsCopied) {
+  Start(12, {.nodes = 2, .replicas = 2, .cluster = true});
+  MustIngest();
+  MustBecomeWhole();
+  for (const auto& [name, content] : tree_) {
+    ASSERT_TRUE(sim_->vault().Remove("case", name, {.now = true}).ok()) << name;
+  }
+  sim_->StopNode(1);
+  proto::GcStartRequest request;
+  request.set_consent(true);
+  request.set_grace_nanos(7 * 86400 * kSecond);
+  MustCollect(request);
+  EXPECT_GT(sim_->GcStatus()->trashed_records(), 0u);
+  ASSERT_TRUE(sim_->StartNode(1).ok());
+  MustBecomeWhole();
+  MustIngest();
+  MustBecomeWhole();
+  // Now the nodes say again what they said when it was garbage.
+  ASSERT_TRUE(sim_->ReplaceDisk(0).ok());
+  MustBecomeWhole();
+  sim_->StopNode(1);
+  CheckVault(*sim_, tree_, log_);
+}
+
 TEST_F(Cluster, AClockThatWasAheadDoesNotKeepGarbage) {
   constexpr int64_t kYears = 20 * 365 * 86400 * kSecond;
   Start(10);
