@@ -52,6 +52,12 @@ void Coordinator::Impl::Handle(RpcMessage request, ReplyFn reply) {
       return PutPart(request, reply);
     case rpc::kGetPart:
       return GetPart(request, reply);
+    // Nor do these: who asks wants to know what it is that is waited for.
+    case rpc::kVaultStatus:
+    case rpc::kGcStatus:
+    case rpc::kGcStop:
+      if (!log_.refused().ok()) return reply(log_.refused());
+      return Run({std::move(request), std::move(reply), env_.clock.MonotonicNanos()});
     default:
       queue_.push_back({std::move(request), std::move(reply), env_.clock.MonotonicNanos()});
       Pump();

@@ -247,6 +247,23 @@ TEST_F(CollectorTest, ADamagedRowEndsTheRun) {
   EXPECT_THAT(report.error(), Not(HasSubstr("purged")));
 }
 
+// Of a run that waits for nodes, too.
+TEST_F(CollectorTest, SaysHowItStandsWhileACommitIsOnItsWay) {
+  Store("gone", 3);
+  Remove("gone", 3, /*now=*/false);
+  vault.node(0).silent_commits = true;
+  ASSERT_TRUE(Start(request).ok());
+  vault.RunFor(kSecond);
+  const auto status = vault.SendLater(MakeMessage(rpc::kGcStatus, proto::GcStatusRequest()));
+  const auto vault_status =
+      vault.SendLater(MakeMessage(rpc::kVaultStatus, proto::VaultStatusRequest()));
+  const auto stop = vault.SendLater(MakeMessage(rpc::kGcStop, proto::GcStopRequest()));
+  vault.RunFor(kSecond);
+  ASSERT_TRUE(status->has_value() && vault_status->has_value() && stop->has_value());
+  EXPECT_EQ(ParseHead<Report>(***status)->phase(), Report::PURGE);
+  EXPECT_TRUE(ParseHead<proto::GcStopReply>(***stop)->was_running());
+}
+
 // Read as a time of long ago it would let go of what is in the trash.
 TEST_F(CollectorTest, ADamagedTimeLetsGoOfNothing) {
   Store("a", 3);
