@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/mutant.h"
+#include "common/base/mutant.h"
 
 namespace holdfast {
 
@@ -55,6 +56,7 @@ uint64_t Census::lifted(uint64_t epoch) const {
 
 uint64_t Lifted(uint64_t epoch, uint64_t horizon) {
   constexpr uint64_t kMostForgotten = 1u << 20;
+  if (HOLDFAST_MUTANT(restore_without_epoch)) return epoch;
   return horizon > epoch && horizon - epoch <= kMostForgotten ? horizon : epoch;
 }
 

@@ -105,6 +105,7 @@ void Story::Do(const std::string& action) {
   if (action == "ingest") return Ingest();
   if (action == "remove") return Remove();
   if (action == "undo") return Undo();
+  if (action == "bring_back") return BringBack();
   if (action == "collect") return StartCollection(false);
   if (action == "collect_all") return StartCollection(true);
   if (action == "await_collection") return AwaitCollection();

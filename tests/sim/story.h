@@ -59,8 +59,10 @@ class Story {
             std::function<void(const StatusOr<RpcMessage>&)> done);
   void RemoveAtClone();
   void Ingest();
-  StatusOr<IngestSummary> IngestSome();
+  StatusOr<IngestSummary> IngestSome(std::optional<uint64_t> with = std::nullopt);
   void Remove();
+  void RemoveOne(uint64_t n, bool now);
+  void BringBack();
   void Undo();
   void StartCollection(bool thorough);
   void AwaitCollection();

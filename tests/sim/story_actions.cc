@@ -1,5 +1,6 @@
 // What happens in a story: each action of a scenario, and what is expected after it.
 #include <algorithm>
+#include <utility>
 
 #include "common/base/clock.h"
 #include "common/rpc/methods.h"
@@ -32,13 +33,13 @@ void Story::Ingest() {
   (void)IngestSome();
 }
 
-StatusOr<IngestSummary> Story::IngestSome() {
+StatusOr<IngestSummary> Story::IngestSome(std::optional<uint64_t> with) {
   auto engine = kernels::MakePortableEngine(sim_->vault().engine_options());
   MemorySource source;
   std::map<std::string, uint64_t> names;
   const uint64_t count = 1 + choice_.Below(objects_.size());
   for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t n = choice_.Below(objects_.size());
+    const uint64_t n = with ? *std::exchange(with, std::nullopt) : choice_.Below(objects_.size());
     if (names.emplace(Name(n), n).second) source.AddFile(Name(n), objects_[n].content);
   }
   IngestOptions options;
@@ -77,10 +78,14 @@ void Story::Remove() {
   for (int i = 0; i < 8 && objects_[n].expected == Expected::kAbsent; ++i) {
     n = choice_.Below(objects_.size());
   }
+  RemoveOne(n, choice_.Below(6) == 0);
+}
+
+void Story::RemoveOne(uint64_t n, bool now) {
   Object& object = objects_[n];
   ++object.changes;
   Vault::RemoveOptions options;
-  options.now = choice_.Below(6) == 0;
+  options.now = now;
   object.contested |= object.ingesting;
   const auto removed = sim_->vault().Remove("case", Name(n), options);
   if (removed.ok()) {
@@ -136,6 +141,18 @@ void Story::StartCollection(bool thorough) {
   const auto started = sim_->GcStart(request);
   log_.push_back("  collection: " + (started.ok() ? "begun" : Message(started.status())));
   collecting_ |= started.ok();
+}
+
+// Just as a collection is about to let go of it, somebody stores the same content.
+void Story::BringBack() {
+  const uint64_t n = choice_.Below(objects_.size());
+  if (busy_ || objects_[n].expected != Expected::kPresent) return;
+  RemoveOne(n, /*now=*/true);
+  StartCollection(true);
+  sim_->RunFor(static_cast<int64_t>(choice_.Below(60)) * kMilli);
+  busy_ = true;
+  (void)IngestSome(n);
+  busy_ = false;
 }
 
 void Story::NoteCollection() {
