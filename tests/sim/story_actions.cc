@@ -149,7 +149,12 @@ void Story::BringBack() {
   if (busy_ || objects_[n].expected != Expected::kPresent) return;
   RemoveOne(n, /*now=*/true);
   StartCollection(true);
-  sim_->RunFor(static_cast<int64_t>(choice_.Below(60)) * kMilli);
+  const auto compacts = [this] {
+    const auto report = sim_->GcStatus();
+    return !report.ok() || report->phase() >= proto::GcStatusReply::COMPACT;
+  };
+  for (int i = 0; i < 1000 && !compacts(); ++i) sim_->RunFor(kMilli);
+  sim_->RunFor(static_cast<int64_t>(choice_.Below(40)) * kMilli);
   busy_ = true;
   (void)IngestSome(n);
   busy_ = false;
