@@ -264,6 +264,36 @@ TEST_F(CollectorTest, SaysHowItStandsWhileACommitIsOnItsWay) {
   EXPECT_TRUE(ParseHead<proto::GcStopReply>(***stop)->was_running());
 }
 
+// A disk that hangs must not hold up all runs to come; one that is merely slow is waited for.
+TEST_F(CollectorTest, ACompactionThatDoesNotGetOnIsLeft) {
+  FakeNode& node = vault.node(0);
+  node.slow_compaction = true;
+  ASSERT_TRUE(Start(request).ok());
+  uint64_t progress = 0;
+  // For so long it says every 20 s that it is at work; true when the run was over before.
+  const auto is_over_after = [&](int64_t nanos, bool gets_on) {
+    for (int64_t waited = 0; waited < nanos; waited += 20 * kSecond) {
+      vault.RunFor(20 * kSecond);
+      if (Status().phase() == Report::DONE) return true;
+      proto::NodeCompactReply pending;
+      pending.set_pending(true);
+      pending.set_progress(progress += gets_on);
+      if (node.compaction)
+        std::exchange(node.compaction, nullptr)(MakeMessage(rpc::kNodeCompact, pending));
+    }
+    return false;
+  };
+  EXPECT_FALSE(is_over_after(2 * kHour, /*gets_on=*/true));
+  EXPECT_FALSE(is_over_after(kHour / 6 - 60 * kSecond, /*gets_on=*/false));
+  EXPECT_TRUE(is_over_after(120 * kSecond, /*gets_on=*/false));
+  const Report report = Status();
+  ASSERT_EQ(report.notes_size(), 1);
+  EXPECT_THAT(report.notes(0),
+              AllOf(HasSubstr("node 0 is left for another run"), HasSubstr("disk")));
+  node.slow_compaction = false;
+  EXPECT_EQ(Run(request).notes_size(), 0);
+}
+
 // Read as a time of long ago it would let go of what is in the trash.
 TEST_F(CollectorTest, ADamagedTimeLetsGoOfNothing) {
   Store("a", 3);

@@ -35,6 +35,8 @@ class FakeNode : public Service {
   bool silent_commits = false;      // Puts of commit records are neither stored nor answered.
   bool swallow_commits = false;     // … are answered PRESENT without being stored.
   uint32_t segments_that_stay = 0;  // Compaction names so many.
+  bool slow_compaction = false;     // The reply waits in `compaction`, for the test to give.
+  ReplyFn compaction;
   uint64_t puts = 0, commit_puts = 0;
 
   // What the coordinator told it last, of each.
@@ -239,6 +241,10 @@ class FakeNode : public Service {
   void Compact(const RpcMessage& request, const ReplyFn& reply) {
     auto head = *ParseHead<proto::NodeCompactRequest>(request);
     proto::NodeCompactReply answer;
+    if (slow_compaction) {
+      compaction = reply;
+      return;
+    }
     if (head.step() == 0) {
       answer.set_steps(1 + segments_that_stay);
     } else if (head.step() == 1) {
