@@ -475,6 +475,42 @@ TEST_F(NodeGcTest, AStepAskedForTwiceIsDoneOnce) {
   EXPECT_TRUE(absl::IsFailedPrecondition(gc_.CompactStep({1, 1, 2}, 1, 2).status()));
 }
 
+// That a segment lost records is noted in the index; the note goes with the segment, whenever the
+// power fails.
+TEST(NodeGcCrash, NoNoteOutlivesItsSegment) {
+  const auto notes = [](SimRig& rig) {
+    std::set<std::string> found;
+    const auto kv = OpenMemKv(rig.kv, /*wal=*/false);
+    EXPECT_TRUE(kv->Scan("f", "g", [&](std::string_view key, std::string_view) {
+                    return found.emplace(key).second;
+                  }).ok());
+    return found;
+  };
+  uint64_t left_by_the_crash = 0;
+  for (uint64_t cut = 0; cut < 60; ++cut) {
+    SimRig rig(cut);
+    Collected gc(rig);
+    rig.options().segment_bytes = 64u << 10;
+    ASSERT_TRUE(rig.Open().ok());
+    std::vector<RecordId> ids;
+    for (uint64_t n = 0; n < 12; ++n) {
+      rig.PutPresent({IdOf(n), PayloadOf(n, 20'000)}, 1);
+      ids.push_back(IdOf(n));
+    }
+    ASSERT_TRUE(gc.Trash({1, 1, 2}, ids).ok());
+    ASSERT_TRUE(gc.CompactStep({1, 1, 2}, 1, 0).ok());
+    rig.sim_fs.CutPowerAt(rig.sim_fs.operations() + cut);
+    for (uint32_t step = 1; step <= 2; ++step) (void)gc.CompactStep({1, 1, 2}, 1, step);
+    rig.PowerCut();
+    left_by_the_crash += !notes(rig).empty();
+    ASSERT_TRUE(rig.Open().ok());
+    ASSERT_TRUE(gc.Compact({1, 1, 2}, 1).ok()) << cut;
+    ASSERT_TRUE(rig.Close().ok());
+    EXPECT_TRUE(notes(rig).empty()) << cut;
+  }
+  EXPECT_GT(left_by_the_crash, 0u) << "the cuts miss what they are for";
+}
+
 // Sessions that put, pin and forget, runs that sweep what nobody holds, compaction, kills and power
 // cuts, in any order: what a session was told of, and what is held, stays.
 class Story {
