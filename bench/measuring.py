@@ -31,11 +31,11 @@ class Run:
         self.wall, self.cpu, self.max_rss_bytes = wall, cpu, max_rss_bytes
 
 
-def run(args, sync=None, env=None):
+def run(args, sync=None, env=None, cwd=None):
     """Runs args, then syncs the file system of `sync`, all inside the clock."""
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
-        child = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+        child = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=cwd)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if sync:
