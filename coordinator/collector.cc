@@ -136,10 +136,12 @@ bool Collector::GoOn() {
   return running_;
 }
 
-void Collector::Later(std::function<void(Collector&)> then) {
-  env_.loop.Post(guard_.Wrap([this, serial = serial_, then = std::move(then)] {
+void Collector::Later(std::function<void(Collector&)> then, int64_t rest_nanos) {
+  auto task = guard_.Wrap([this, serial = serial_, then = std::move(then)] {
     if (serial == serial_ && GoOn()) then(*this);
-  }));
+  });
+  rest_nanos > 0 ? env_.loop.PostAfter(rest_nanos, std::move(task))
+                 : env_.loop.Post(std::move(task));
 }
 
 void Collector::SetRun(proto::GcRun& run) const {

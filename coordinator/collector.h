@@ -95,7 +95,7 @@ class Collector {
   void LoseNode(uint32_t node, const Status& why);
   // Whether to go on; ends the run if somebody asked for that.
   bool GoOn();
-  void Later(std::function<void(Collector&)> then);
+  void Later(std::function<void(Collector&)> then, int64_t rest_nanos = 0);
   void SetRun(proto::GcRun& run) const;
   std::vector<uint32_t> Nodes() const;
 
@@ -170,6 +170,7 @@ class Collector {
 
   bool sweeping_ = false;                 // The second pass over the nodes' lists.
   uint32_t bucket_ = 0, bucket_end_ = 0;  // Of marks_: looked at now.
+  int64_t buckets_nanos_ = 0;             // Since when.
   std::vector<RecordId> needed_;          // Of these.
   uint64_t free_run_ = 0;
   struct Progress {

@@ -16,6 +16,9 @@ constexpr size_t kNeededAtOnce = 65536;
 constexpr uint32_t kGroupsPerBucket = kPlacementGroups / MarkSet::kBuckets;
 constexpr size_t kCopiedAtOnce = 1024;       // Records at most …
 constexpr uint64_t kCopiedBytes = 8u << 20;  // … and about so many bytes.
+// Sweep rests as long as it works while sessions are open, so that ingests keep most of the
+// machine.
+constexpr int64_t kLongestRest = 5 * kSecond;
 // With options.gc_consent_records.
 constexpr double kConsentFraction = 0.2;
 
@@ -26,6 +29,7 @@ constexpr double kConsentFraction = 0.2;
 void Collector::NextBuckets() {
   if (bucket_end_ == MarkSet::kBuckets) return AfterPass();
   bucket_ = bucket_end_;
+  buckets_nanos_ = env_.clock.MonotonicNanos();
   needed_.clear();
   do {
     StatusOr<std::vector<RecordId>> needed = marks_->Load(bucket_end_++);
@@ -310,7 +314,9 @@ void Collector::Acted(const std::shared_ptr<Verdict>& verdict) {
 void Collector::NodeListed() {
   if (--waiting_ > 0) return;
   report_.set_done(bucket_end_);
-  Later([](Collector& c) { c.NextBuckets(); });
+  const int64_t worked = env_.clock.MonotonicNanos() - buckets_nanos_;
+  const bool beside = sweeping_ && sessions_.open_count() > 0;
+  Later([](Collector& c) { c.NextBuckets(); }, beside ? std::min(worked, kLongestRest) : 0);
 }
 
 std::string Collector::TooMuch() const {
