@@ -264,6 +264,27 @@ TEST_F(CollectorTest, SaysHowItStandsWhileACommitIsOnItsWay) {
   EXPECT_TRUE(ParseHead<proto::GcStopReply>(***stop)->was_running());
 }
 
+// Beside an ingest, half of the time of sweep is rest.
+TEST_F(CollectorTest, SweepRestsWhileSessionsAreOpen) {
+  FakeNode& node = vault.node(0);
+  node.slow_trash = true;
+  const auto phase_after_an_answer = [&] {
+    EXPECT_TRUE(Start(request).ok());
+    vault.RunFor(3 * kSecond);  // So long the node takes.
+    EXPECT_EQ(Status().phase(), Report::SWEEP);
+    std::exchange(node.trash, nullptr)();
+    vault.RunFor(2 * kSecond);
+    return Status().phase();
+  };
+  Store("gone", 3);
+  Remove("gone", 3, /*now=*/true);
+  EXPECT_EQ(phase_after_an_answer(), Report::DONE);
+  vault.MustOpenSession();
+  EXPECT_EQ(phase_after_an_answer(), Report::SWEEP);
+  vault.RunFor(2 * kSecond);
+  EXPECT_EQ(Status().phase(), Report::DONE);
+}
+
 // A disk that hangs must not hold up all runs to come; one that is merely slow is waited for.
 TEST_F(CollectorTest, ACompactionThatDoesNotGetOnIsLeft) {
   FakeNode& node = vault.node(0);

@@ -37,6 +37,8 @@ class FakeNode : public Service {
   uint32_t segments_that_stay = 0;  // Compaction names so many.
   bool slow_compaction = false;     // The reply waits in `compaction`, for the test to give.
   ReplyFn compaction;
+  bool slow_trash = false;  // Who answers is `trash`, when the test calls it.
+  std::function<void()> trash;
   uint64_t puts = 0, commit_puts = 0;
 
   // What the coordinator told it last, of each.
@@ -228,6 +230,12 @@ class FakeNode : public Service {
   void Trash(const RpcMessage& request, const ReplyFn& reply) {
     auto head = *ParseHead<proto::NodeTrashRequest>(request);
     proto::NodeTrashReply answer;
+    if (slow_trash) {
+      trash = [reply, method = request.method] {
+        reply(MakeMessage(method, proto::NodeTrashReply()));
+      };
+      return;
+    }
     for (const RecordId& id : Ids(head.ids())) {
       Record& record = records.at(id);
       if (record.trashed() || record.touch >= head.run().horizon()) continue;
