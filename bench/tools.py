@@ -216,5 +216,5 @@ TOOLS = {"holdfast": Holdfast, "restic": Restic, "borg": Borg, "casync": Casync,
 
 def find_tool(word, holdfast, work):
     """The tool of that name; None when it is not installed."""
-    binary = holdfast if word == "holdfast" else shutil.which(word)
+    binary = shutil.which(holdfast or "") if word == "holdfast" else shutil.which(word)
     return TOOLS[word](binary, work) if binary else None
