@@ -13,7 +13,11 @@ namespace holdfast {
 namespace {
 
 // Of a client. A change of the cluster waits for nothing.
-bool IsCommit(uint16_t method) { return method == rpc::kCommit || method == rpc::kRemove; }
+// Whether a client reports something as done on the word of the answer. What is not on W nodes yet
+// may go with the catalogue, so such requests wait for it.
+bool Acknowledges(uint16_t method) {
+  return method == rpc::kCommit || method == rpc::kRemove || method == rpc::kFindSame;
+}
 
 }  // namespace
 
@@ -74,7 +78,7 @@ void Coordinator::Impl::Pump() {
       pending.task();
     } else if (!log_.refused().ok()) {
       pending.reply(log_.refused());
-    } else if (IsCommit(pending.request.method) && !log_.obstacle().ok()) {
+    } else if (Acknowledges(pending.request.method) && !log_.obstacle().ok()) {
       if (absl::IsResourceExhausted(log_.obstacle())) {
         pending.reply(log_.obstacle());
       } else {
@@ -87,7 +91,7 @@ void Coordinator::Impl::Pump() {
   pumping_ = false;
 }
 
-// Commits keep their order: those that waited go before what came since.
+// Requests keep their order: those that waited go before what came since.
 void Coordinator::Impl::ObstacleChanged() {
   const bool over = log_.obstacle().ok() || !log_.refused().ok();
   const int64_t now = env_.clock.MonotonicNanos();

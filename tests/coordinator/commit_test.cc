@@ -354,8 +354,8 @@ class SamePartsTest : public ::testing::Test {
   }
 
   // Puts the parts of another version of the same content.
-  ClearManifest PutObject() {
-    ClearManifest m = vault.MakeManifest({"big", "big", ObjectType::kFile, kChunksPerPart + 1});
+  ClearManifest PutObject(const std::string& content = "big") {
+    ClearManifest m = vault.MakeManifest({"big", content, ObjectType::kFile, kChunksPerPart + 1});
     std::vector<ChunkRef> chunks(kChunksPerPart + 1);
     for (ChunkRef& chunk : chunks) chunk.id = RecordId{Sha256(AsBytes("the same"))};
     for (uint32_t i = 0; i < 2; ++i) {
@@ -374,15 +374,19 @@ class SamePartsTest : public ::testing::Test {
     return m;
   }
 
-  // The version that has this content, whole; empty when there is none.
-  std::string FindSame(const std::string& content = "big", std::string* short_version = nullptr) {
+  RpcMessage SameRequest(const std::string& content) {
     proto::FindSameRequest request;
     request.set_session(ToString(session.bytes()));
     request.set_collection("case");
     request.set_name("big");
     request.set_type(static_cast<uint32_t>(ObjectType::kFile));
     request.set_tag_sha256(ToString(Sha256(AsBytes(content))));
-    auto reply = vault.Rpc<proto::FindSameReply>(rpc::kFindSame, request);
+    return MakeMessage(rpc::kFindSame, request);
+  }
+  // The version that has this content, whole; empty when there is none.
+  std::string FindSame(const std::string& content = "big", std::string* short_version = nullptr) {
+    const auto answer = vault.Send(SameRequest(content));
+    auto reply = answer.ok() ? ParseHead<proto::FindSameReply>(*answer) : answer.status();
     EXPECT_TRUE(reply.ok()) << reply.status();
     if (!reply.ok()) return "";
     if (short_version != nullptr) *short_version = reply->short_version();
@@ -428,6 +432,23 @@ TEST_F(SamePartsTest, APartWithoutAGoodCopyMakesANewVersion) {
   EXPECT_NE(FindSame(), "");
   EXPECT_NE(FindSame(), FirstVersion());
   EXPECT_EQ(CommitAgain(), kUnchanged);
+}
+
+// Who is told of it reports the object as stored: so a version whose commit is on no node yet, and
+// would go with the catalogue, is not found before it is.
+TEST_F(SamePartsTest, AVersionIsFoundOnceItsCommitIsOnTheNodes) {
+  for (size_t i : {0, 1}) vault.node(i).silent_commits = true;
+  const ClearManifest second = PutObject("other");
+  EXPECT_EQ(vault.Commit(vault.MakeCommitOf(session, "case", {second})).status().code(),
+            absl::StatusCode::kUnavailable);
+  const auto found = vault.SendLater(SameRequest("other"));
+  vault.RunFor(2'000'000'000);
+  EXPECT_FALSE(found->has_value());
+  for (size_t i : {0, 1}) vault.node(i).silent_commits = false;
+  vault.RunFor(60'000'000'000);
+  ASSERT_TRUE(found->has_value());
+  ASSERT_TRUE((*found)->ok()) << (*found)->status();
+  EXPECT_EQ(ParseHead<proto::FindSameReply>(***found)->version(), ToString(second.version.bytes()));
 }
 
 TEST_F(CommitTest, FullDiskStoresNothingAndTheNextCommitWorks) {
