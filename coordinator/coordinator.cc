@@ -12,9 +12,9 @@
 namespace holdfast {
 namespace {
 
-// Of a client. A change of the cluster waits for nothing.
 // Whether a client reports something as done on the word of the answer. What is not on W nodes yet
-// may go with the catalogue, so such requests wait for it.
+// may go with the catalogue, so such requests wait for it. A change of the cluster waits for
+// nothing.
 bool Acknowledges(uint16_t method) {
   return method == rpc::kCommit || method == rpc::kRemove || method == rpc::kFindSame;
 }
