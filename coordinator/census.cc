@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/mutant.h"
-#include "common/base/mutant.h"
 
 namespace holdfast {
 
@@ -94,16 +93,8 @@ Census ReadCensus(const std::vector<uint32_t>& asked, const NodeReplies& replies
 }
 
 Census TakeCensus(NodeClient& nodes, int64_t timeout_nanos) {
-  constexpr int kAttempts = 3;
   const std::vector<uint32_t> asked = NodesToAsk(nodes.map());
-  Census census = ReadCensus(asked, nodes.GatherAndWait(CensusCalls(asked), timeout_nanos));
-  for (int attempt = 1; attempt < kAttempts && census.away_count() > 0; ++attempt) {
-    Census again = ReadCensus(asked, nodes.GatherAndWait(CensusCalls(asked), timeout_nanos));
-    for (size_t i = 0; i < census.nodes.size(); ++i) {
-      if (!census.nodes[i].ok()) census.nodes[i] = std::move(again.nodes[i]);
-    }
-  }
-  return census;
+  return ReadCensus(asked, nodes.GatherAndWait(CensusCalls(asked), timeout_nanos, kCensusAttempts));
 }
 
 Status CheckNotBehind(const Head& head, const Census& census) {

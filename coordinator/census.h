@@ -40,7 +40,10 @@ uint64_t Lifted(uint64_t epoch, uint64_t horizon);
 std::vector<uint32_t> NodesToAsk(const ClusterMap& map);
 std::vector<NodeCall> CensusCalls(const std::vector<uint32_t>& asked);
 Census ReadCensus(const std::vector<uint32_t>& asked, const NodeReplies& replies);
-// Off the Loop; asks up to three times whoever does not answer.
+// How often a node is asked that does not answer, until it counts as away.
+inline constexpr int kCensusAttempts = 3;
+
+// Off the Loop.
 Census TakeCensus(NodeClient& nodes, int64_t timeout_nanos);
 
 // C3. kDataLoss when some node is ahead of `head`.

@@ -151,18 +151,31 @@ void NodeClient::GatherUntil(std::vector<NodeCall> calls, int64_t timeout_nanos,
   }
 }
 
-NodeReplies NodeClient::GatherAndWait(std::vector<NodeCall> calls, int64_t timeout_nanos) {
+NodeReplies NodeClient::GatherAndWait(const std::vector<NodeCall>& calls, int64_t timeout_nanos,
+                                      int attempts) {
+  NodeReplies replies(calls.size(), absl::UnavailableError("not asked"));
+  for (int attempt = 0; attempt < attempts; ++attempt) AskSilent(calls, timeout_nanos, replies);
+  return replies;
+}
+
+// Those of which the reply is kUnavailable so far.
+void NodeClient::AskSilent(const std::vector<NodeCall>& calls, int64_t timeout_nanos,
+                           NodeReplies& replies) {
   struct State {
     std::unique_ptr<Monitor> monitor;
     NodeReplies replies;
     size_t waiting = 0;
   };
+  std::vector<size_t> silent;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    if (absl::IsUnavailable(replies[i].status())) silent.push_back(i);
+  }
   auto state = std::make_shared<State>();
   state->monitor = transport_.NewMonitor();
   state->replies.resize(calls.size(), absl::UnavailableError("no reply"));
-  state->waiting = calls.size();
-  for (size_t i = 0; i < calls.size(); ++i) {
-    transport_.Call(NodeAddress(calls[i].node), std::move(calls[i].request), timeout_nanos,
+  state->waiting = silent.size();
+  for (const size_t i : silent) {
+    transport_.Call(NodeAddress(calls[i].node), calls[i].request, timeout_nanos,
                     [state, i](NodeReply reply) {
                       MonitorLock lock(*state->monitor);
                       state->replies[i] = std::move(reply);
@@ -171,7 +184,7 @@ NodeReplies NodeClient::GatherAndWait(std::vector<NodeCall> calls, int64_t timeo
   }
   MonitorLock lock(*state->monitor);
   state->monitor->Await([&] { return state->waiting == 0; });
-  return std::move(state->replies);
+  for (const size_t i : silent) replies[i] = std::move(state->replies[i]);
 }
 
 std::vector<NodeCall> NodeClient::PutCalls(const RecordPut& put) const {

@@ -63,7 +63,9 @@ class NodeClient {
   using Enough = std::function<bool(const NodeReplies&)>;
   void GatherEnough(std::vector<NodeCall> calls, int64_t timeout_nanos, Enough enough,
                     std::function<void(NodeReplies)> done);
-  NodeReplies GatherAndWait(std::vector<NodeCall> calls, int64_t timeout_nanos);
+  // Off the Loop: again at once, and while a reply is kUnavailable, up to `attempts` times.
+  NodeReplies GatherAndWait(const std::vector<NodeCall>& calls, int64_t timeout_nanos,
+                            int attempts = 1);
 
   // ok as soon as a quorum of the record's sets (HasQuorum) holds exactly these bytes; otherwise,
   // when that cannot happen any more, the first node's reason, naming it. kDataLoss: a node holds
@@ -83,6 +85,7 @@ class NodeClient {
   std::vector<NodeCall> PutCalls(const RecordPut& put) const;
   void GatherUntil(std::vector<NodeCall> calls, int64_t timeout_nanos, int attempts, Enough enough,
                    std::function<void(NodeReplies)> done);
+  void AskSilent(const std::vector<NodeCall>& calls, int64_t timeout_nanos, NodeReplies& replies);
   void CallAgain(std::shared_ptr<const NodeCall> call, int64_t timeout_nanos, int attempts,
                  std::function<void(NodeReply)> done);
   void TryNext(std::shared_ptr<GetAttempt> attempt);

@@ -136,23 +136,15 @@ Status Rebuild::KeepNewerMap() {
   return catalogue_.kv().Write({{MapKey(), EncodeClusterMap(options_.map)}}, /*sync=*/true);
 }
 
-// Asks again whoever does not answer: a node left out here would look like a gap.
+// A node left out here would look like a gap.
 StatusOr<CommitPage> Rebuild::NextPage() {
   CommitPage page(next_);
-  std::vector<uint32_t> asked = asked_;
-  Status error;
-  for (int attempt = 0; attempt < 3 && !asked.empty(); ++attempt) {
-    NodeReplies replies = nodes_.GatherAndWait(ListCommitsCalls(asked, next_), kListCommitsNanos);
-    std::vector<uint32_t> silent;
-    for (size_t i = 0; i < replies.size(); ++i) {
-      Status added = page.Add(asked[i], replies[i]);
-      if (added.ok()) continue;
-      silent.push_back(asked[i]);
-      error = FromNode(asked[i], added);
-    }
-    asked = std::move(silent);
+  const NodeReplies replies =
+      nodes_.GatherAndWait(ListCommitsCalls(asked_, next_), kListCommitsNanos, kCensusAttempts);
+  for (size_t i = 0; i < asked_.size(); ++i) {
+    const Status added = page.Add(asked_[i], replies[i]);
+    if (!added.ok()) return FromNode(asked_[i], added);
   }
-  if (!asked.empty()) return error;
   return page;
 }
 
@@ -285,7 +277,7 @@ void Rebuild::Fence() {
   const std::vector<uint32_t> asked = std::exchange(asked_, {});
   std::vector<NodeCall> calls;
   for (uint32_t node : asked) calls.push_back({node, MakeMessage(rpc::kNodeGcBegin, request)});
-  const NodeReplies told = nodes_.GatherAndWait(std::move(calls), kStatusTimeoutNanos);
+  const NodeReplies told = nodes_.GatherAndWait(calls, kStatusTimeoutNanos, kCensusAttempts);
   for (size_t i = 0; i < asked.size(); ++i) {
     if (told[i].ok()) {
       asked_.push_back(asked[i]);

@@ -34,6 +34,7 @@ class FakeNode : public Service {
   bool silent_gets = false;         // No get is answered.
   bool silent_commits = false;      // Puts of commit records are neither stored nor answered.
   bool swallow_commits = false;     // … are answered PRESENT without being stored.
+  uint32_t unheard_begins = 0;      // So many kNodeGcBegin are not answered.
   uint32_t segments_that_stay = 0;  // Compaction names so many.
   bool slow_compaction = false;     // The reply waits in `compaction`, for the test to give.
   ReplyFn compaction;
@@ -65,6 +66,7 @@ class FakeNode : public Service {
       case rpc::kNodeConfigure:
         return Configure(request, reply);
       case rpc::kNodeGcBegin:
+        if (unheard_begins > 0 && unheard_begins-- > 0) return;
         return reply(MakeMessage(rpc::kNodeGcBegin, proto::NodeGcBeginReply()));
       case rpc::kNodeListRecords:
         return ListRecords(request, reply);

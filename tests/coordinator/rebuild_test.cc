@@ -192,6 +192,28 @@ TEST_F(RebuildTest, CommitWithoutAnAckIsThereOrNot) {
   EXPECT_THAT(vault.Names(ListOf("case 0")), ElementsAre("n0", "n3", "n6", "n9", "same"));
 }
 
+// It is asked again: a commit that is on it alone would be left out, and the catalogue be behind
+// it.
+TEST_F(RebuildTest, ANodeThatDoesNotHearOneQuestionIsNotLeftOut) {
+  StoreMany();
+  const SessionId session = vault.MustOpenSession();
+  const RecordId id = CommitRecordId(vault.options().vault, 1, 13);
+  const uint32_t holder = ActingSet(vault.options().map, id)[0];
+  for (uint32_t n = 0; n < 3; ++n) {
+    if (n != holder) vault.node(n).put_error = absl::UnavailableError("away");
+  }
+  EXPECT_FALSE(vault.Commit(vault.MakeCommit(session, "case 0", {{"late", "1"}})).ok());
+  ASSERT_EQ(vault.node(holder).commits().count(13), 1u);
+  vault.Crash();
+  vault.node(holder).unheard_begins = 2;
+  const auto report = vault.Rebuild();
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->commits, 13u);
+  EXPECT_EQ(vault.node(holder).unheard_begins, 0u);
+  vault.MustOpen();
+  EXPECT_THAT(vault.Names(ListOf("case 0")), ElementsAre("late", "n0", "n3", "n6", "n9", "same"));
+}
+
 TEST_F(RebuildTest, ABackupLeavesOnlyWhatCameSince) {
   StoreMany();
   int stored = 0;
