@@ -4,7 +4,7 @@
 #include <map>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/btree_map.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/coding.h"
@@ -157,7 +157,7 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
   const std::function<void(const GroupRepairResult&)> done_;
   size_t listed_ = 0;  // Members of which all is listed.
   std::string next_;   // Where the list of the next one goes on.
-  absl::flat_hash_map<RecordId, Record> records_;
+  absl::btree_map<RecordId, Record> records_;
   size_t outstanding_ = 0;
   GroupRepairResult result_;
 };

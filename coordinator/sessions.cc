@@ -1,5 +1,7 @@
 #include "coordinator/sessions.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/base/mutant.h"
 
@@ -98,6 +100,7 @@ Status Sessions::AbortSilent(int64_t lease_nanos) {
   for (const auto& [id, session] : open_) {
     if (clock_.MonotonicNanos() - session->seen_nanos > lease_nanos) silent.push_back(id);
   }
+  std::sort(silent.begin(), silent.end());  // So that one seed is one story.
   for (const SessionId& id : silent) RETURN_IF_ERROR(Close(id, /*abort=*/true));
   return absl::OkStatus();
 }

@@ -57,6 +57,12 @@ bool Plays(int argc, char** argv) {
   return std::any_of(argv + 1, argv + argc, is_option);
 }
 
+void PrintLog(const Story& story) {
+  for (const std::string& line : story.log()) std::printf("%s\n", line.c_str());
+  std::printf("%llu requests, trace %llx\n", static_cast<unsigned long long>(story.requests()),
+              static_cast<unsigned long long>(story.trace()));
+}
+
 int Main(int argc, char** argv) {
   Args args;
   if (!Parse(argc, argv, args)) {
@@ -80,9 +86,7 @@ int Main(int argc, char** argv) {
     const std::string violation = story.Play();
     all.Add(story.counts());
     ++played;
-    for (size_t i = 0; args.one && i < story.log().size(); ++i) {
-      std::printf("%s\n", story.log()[i].c_str());
-    }
+    if (args.one) PrintLog(story);
     if (violation.empty()) continue;
     std::printf("seed %llu: %s\nreplay with: sim --scenario %s --seed %llu\n",
                 static_cast<unsigned long long>(seed), violation.c_str(), args.scenario.c_str(),

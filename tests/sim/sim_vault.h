@@ -38,6 +38,8 @@ struct SimOptions {
   double lost = 0;
   // One of the nodes takes up to so long before it hears a request.
   int64_t slow_nanos = 0;
+  // Sees every request as it is sent.
+  std::function<void(const std::string& address, const RpcMessage& request)> on_request;
   // Sees every reply before who asked does, and may change it.
   std::function<void(uint16_t method, StatusOr<RpcMessage>& reply)> on_reply;
   uint64_t index_flush_bytes = 1u << 30;

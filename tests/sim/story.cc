@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
 #include "common/rpc/methods.h"
 
@@ -51,7 +52,10 @@ void Story::Counts::Add(const Counts& other) {
 
 Story::Story(const Scenario& scenario, uint64_t seed)
     : scenario_(scenario), choice_(seed ^ 0x570f) {
-  const SimOptions options = OptionsOf(scenario, choice_);
+  SimOptions options = OptionsOf(scenario, choice_);
+  options.on_request = [this](const std::string& address, const RpcMessage& request) {
+    Trace(address, request);
+  };
   nodes_ = options.nodes;
   spare_ = options.spare;
   lease_nanos_ = options.session_lease_nanos;
@@ -68,6 +72,15 @@ Story::Story(const Scenario& scenario, uint64_t seed)
           RandomContent(choice_, dice < 8 ? 1 + choice_.Below(9000) : 1 + choice_.Below(300'000));
     }
   }
+}
+
+// Whole heads, and the sizes of what comes with them.
+void Story::Trace(const std::string& address, const RpcMessage& request) {
+  std::string text = absl::StrCat(trace_, " ", sim_->clock().MonotonicNanos(), " ", address, " ",
+                                  request.method, " ", request.head.size(), " ", request.head);
+  for (const SharedBytes& frame : request.frames) absl::StrAppend(&text, " ", frame.view.size());
+  trace_ = std::hash<std::string>()(text);
+  ++requests_;
 }
 
 std::string Story::Play() {

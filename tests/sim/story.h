@@ -39,6 +39,9 @@ class Story {
   const Counts& counts() const { return counts_; }
   // What happened, an action a line.
   const std::vector<std::string>& log() const { return log_; }
+  // Of all requests so far, with the time of each: two plays of a seed have the same.
+  uint64_t trace() const { return trace_; }
+  uint64_t requests() const { return requests_; }
 
  private:
   static constexpr int64_t kDay = 86400 * kSecond;
@@ -53,6 +56,7 @@ class Story {
   };
 
   void Do(const std::string& action);
+  void Trace(const std::string& address, const RpcMessage& request);
   void Beside();
   void Soon();
   void Send(const std::string& address, int64_t nanos, RpcMessage request,
@@ -116,6 +120,7 @@ class Story {
   std::vector<std::string> log_;
   std::string violation_;
   Counts counts_;
+  uint64_t trace_ = 0, requests_ = 0;
 };
 
 }  // namespace holdfast::sim

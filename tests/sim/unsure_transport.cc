@@ -18,6 +18,7 @@ class UnsureTransport : public Transport {
         slow_nanos_(options.slow_nanos),
         slow_(NodeAddress(options.slow_nanos > 0 ? static_cast<uint32_t>(rng.Below(options.nodes))
                                                  : 0)),
+        on_request_(options.on_request),
         on_reply_(options.on_reply),
         calm_(calm) {}
   void Attach(const std::string& address, Service& service, Loop& loop) override {
@@ -26,6 +27,7 @@ class UnsureTransport : public Transport {
   void Detach(const std::string& address) override { inner_->Detach(address); }
   void Call(const std::string& address, RpcMessage request, int64_t timeout_nanos,
             ReplyFn done) override {
+    if (on_request_) on_request_(address, request);
     const bool unsure = !calm_ && address.starts_with("node/");
     const bool again = unsure && Chance(late_);
     if (again) {
@@ -46,7 +48,7 @@ class UnsureTransport : public Transport {
     const bool unheard = (again || unanswered) && rng_.Below(2) == 0;
     if (unheard || unanswered) {
       channel_.PostAfter(timeout_nanos, [address, done = std::move(done)] {
-        done(absl::DeadlineExceededError(address + ": no answer"));
+        done(absl::UnavailableError(address + ": no reply in time"));
       });
       if (unheard) return;
       done = [](const auto&) {};
@@ -75,6 +77,7 @@ class UnsureTransport : public Transport {
   const double lost_;
   const int64_t slow_nanos_;
   const std::string slow_;
+  const std::function<void(const std::string&, const RpcMessage&)> on_request_;
   const std::function<void(uint16_t, StatusOr<RpcMessage>&)> on_reply_;
   const bool& calm_;
 };
