@@ -157,6 +157,7 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
   const std::function<void(const GroupRepairResult&)> done_;
   size_t listed_ = 0;  // Members of which all is listed.
   std::string next_;   // Where the list of the next one goes on.
+  // In order, as copies are asked for in it: one seed is one story.
   absl::btree_map<RecordId, Record> records_;
   size_t outstanding_ = 0;
   GroupRepairResult result_;
