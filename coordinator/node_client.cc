@@ -273,7 +273,7 @@ Status NodeClient::PutRecordAndWait(const RecordPut& put, int64_t timeout_nanos)
   std::vector<uint32_t> nodes;
   for (const NodeCall& call : calls) nodes.push_back(call.node);
   PutTally tally(map_, put.id);
-  NodeReplies replies = GatherAndWait(std::move(calls), timeout_nanos);
+  NodeReplies replies = GatherAndWait(calls, timeout_nanos);
   for (size_t i = 0; i < replies.size(); ++i) {
     tally.Add(nodes[i], CheckPutReply(nodes[i], replies[i], put));
   }
