@@ -8,6 +8,7 @@ namespace holdfast::kernels::core::md5 {
 
 // Words of chaining value. Blocks are 16 little-endian words, and so is the length at the end.
 constexpr int kStateWords = 4;
+constexpr int kRounds = 64;
 constexpr bool kBigEndian = false;
 
 // Writes the initial chaining value.
@@ -34,9 +35,9 @@ HOLDFAST_HD constexpr int WordOf(int i) {
   return (7 * i) & 15;
 }
 
-// Takes one block into the chaining value.
+// Round i on the working variables a to d.
 template <class W>
-HOLDFAST_HD constexpr void Compress(W state[4], const W block[16]) {
+HOLDFAST_HD_ALWAYS constexpr void Round(int i, W v[4], const W block[16]) {
   constexpr uint32_t kRound[64] = {
       0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613,
       0xfd469501, 0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193,
@@ -49,20 +50,24 @@ HOLDFAST_HD constexpr void Compress(W state[4], const W block[16]) {
       0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb,
       0xeb86d391};
   constexpr int kRotate[16] = {7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21};
-  W a = state[0], b = state[1], c = state[2], d = state[3];
+  const W a = v[0], b = v[1], c = v[2], d = v[3];
+  const W sum = AddMix<W>(i, a + (block[WordOf(i)] + kRound[i]), b, c, d);
+  v[0] = d;
+  v[1] = b + RotateLeft(sum, kRotate[i / 16 * 4 + i % 4]);
+  v[2] = b;
+  v[3] = c;
+}
+
+// Takes one block into the chaining value.
+template <class W>
+HOLDFAST_HD constexpr void Compress(W state[4], const W block[16]) {
+  W v[4]{};
   HOLDFAST_UNROLL
-  for (int i = 0; i < 64; ++i) {
-    const W sum = AddMix<W>(i, a + (block[WordOf(i)] + kRound[i]), b, c, d);
-    const W next = b + RotateLeft(sum, kRotate[i / 16 * 4 + i % 4]);
-    a = d;
-    d = c;
-    c = b;
-    b = next;
-  }
-  state[0] = state[0] + a;
-  state[1] = state[1] + b;
-  state[2] = state[2] + c;
-  state[3] = state[3] + d;
+  for (int i = 0; i < 4; ++i) v[i] = state[i];
+  HOLDFAST_UNROLL
+  for (int i = 0; i < kRounds; ++i) Round(i, v, block);
+  HOLDFAST_UNROLL
+  for (int i = 0; i < 4; ++i) state[i] = state[i] + v[i];
 }
 
 // RFC 1321, A.5: MD5("abc") = 900150983cd24fb0d6963f7d28e17f72.

@@ -8,6 +8,7 @@ namespace holdfast::kernels::core::sha1 {
 
 // Words of chaining value. Blocks are 16 big-endian words; the length at the end is big-endian.
 constexpr int kStateWords = 5;
+constexpr int kRounds = 80;
 constexpr bool kBigEndian = true;
 
 // Writes the initial chaining value.
@@ -25,31 +26,33 @@ HOLDFAST_HD constexpr W Mix(int i, const W& b, const W& c, const W& d) {
   return (b ^ c ^ d) + 0xca62c1d6u;
 }
 
+// Round i on the working variables a to e, with the last 16 words of the message schedule.
+template <class W>
+HOLDFAST_HD_ALWAYS constexpr void Round(int i, W v[5], W w[16]) {
+  const W a = v[0], b = v[1], c = v[2], d = v[3], e = v[4];
+  if (i >= 16) {
+    const W x = w[(i + 13) & 15] ^ w[(i + 8) & 15] ^ w[(i + 2) & 15] ^ w[i & 15];
+    w[i & 15] = RotateLeft(x, 1);
+  }
+  v[0] = RotateLeft(a, 5) + Mix(i, b, c, d) + (e + w[i & 15]);
+  v[1] = a;
+  v[2] = RotateLeft(b, 30);
+  v[3] = c;
+  v[4] = d;
+}
+
 // Takes one block into the chaining value.
 template <class W>
 HOLDFAST_HD constexpr void Compress(W state[5], const W block[16]) {
-  W w[16]{};
+  W v[5]{}, w[16]{};
+  HOLDFAST_UNROLL
+  for (int i = 0; i < 5; ++i) v[i] = state[i];
   HOLDFAST_UNROLL
   for (int i = 0; i < 16; ++i) w[i] = block[i];
-  W a = state[0], b = state[1], c = state[2], d = state[3], e = state[4];
   HOLDFAST_UNROLL
-  for (int i = 0; i < 80; ++i) {
-    if (i >= 16) {
-      const W x = w[(i + 13) & 15] ^ w[(i + 8) & 15] ^ w[(i + 2) & 15] ^ w[i & 15];
-      w[i & 15] = RotateLeft(x, 1);
-    }
-    const W t = RotateLeft(a, 5) + Mix(i, b, c, d) + (e + w[i & 15]);
-    e = d;
-    d = c;
-    c = RotateLeft(b, 30);
-    b = a;
-    a = t;
-  }
-  state[0] = state[0] + a;
-  state[1] = state[1] + b;
-  state[2] = state[2] + c;
-  state[3] = state[3] + d;
-  state[4] = state[4] + e;
+  for (int i = 0; i < kRounds; ++i) Round(i, v, w);
+  HOLDFAST_UNROLL
+  for (int i = 0; i < 5; ++i) state[i] = state[i] + v[i];
 }
 
 // RFC 3174, section 7.3, TEST1: SHA-1("abc").

@@ -7,6 +7,7 @@ namespace holdfast::kernels::core::sha256 {
 
 // Words of chaining value. Blocks are 16 big-endian words; the length at the end is big-endian.
 constexpr int kStateWords = 8;
+constexpr int kRounds = 64;
 constexpr bool kBigEndian = true;
 
 // Writes the initial chaining value.
@@ -16,9 +17,9 @@ HOLDFAST_HD constexpr void Init(uint32_t state[8]) {
   for (int i = 0; i < 8; ++i) state[i] = kInit[i];
 }
 
-// Takes one block into the chaining value.
+// Round i on the working variables a to h, with the last 16 words of the message schedule.
 template <class W>
-HOLDFAST_HD constexpr void Compress(W state[8], const W block[16]) {
+HOLDFAST_HD_ALWAYS constexpr void Round(int i, W v[8], W w[16]) {
   constexpr uint32_t kRound[64] = {
       0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4,
       0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe,
@@ -30,41 +31,40 @@ HOLDFAST_HD constexpr void Compress(W state[8], const W block[16]) {
       0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
       0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
       0xc67178f2};
-  W w[16]{};
+  const W a = v[0], b = v[1], c = v[2], d = v[3], e = v[4], f = v[5], g = v[6], h = v[7];
+  if (i >= 16) {
+    const W w2 = w[(i + 14) & 15], w15 = w[(i + 1) & 15];
+    const W s1 = RotateRight(w2, 17) ^ RotateRight(w2, 19) ^ (w2 >> 10);
+    const W s0 = RotateRight(w15, 7) ^ RotateRight(w15, 18) ^ (w15 >> 3);
+    w[i & 15] = w[i & 15] + s0 + w[(i + 9) & 15] + s1;
+  }
+  const W sum1 = RotateRight(e, 6) ^ RotateRight(e, 11) ^ RotateRight(e, 25);
+  const W choose = g ^ (e & (f ^ g));
+  const W t1 = h + sum1 + choose + (w[i & 15] + kRound[i]);
+  const W sum0 = RotateRight(a, 2) ^ RotateRight(a, 13) ^ RotateRight(a, 22);
+  const W majority = (a & b) ^ (c & (a ^ b));
+  v[7] = g;
+  v[6] = f;
+  v[5] = e;
+  v[4] = d + t1;
+  v[3] = c;
+  v[2] = b;
+  v[1] = a;
+  v[0] = t1 + sum0 + majority;
+}
+
+// Takes one block into the chaining value.
+template <class W>
+HOLDFAST_HD constexpr void Compress(W state[8], const W block[16]) {
+  W v[8]{}, w[16]{};
+  HOLDFAST_UNROLL
+  for (int i = 0; i < 8; ++i) v[i] = state[i];
   HOLDFAST_UNROLL
   for (int i = 0; i < 16; ++i) w[i] = block[i];
-  W a = state[0], b = state[1], c = state[2], d = state[3];
-  W e = state[4], f = state[5], g = state[6], h = state[7];
   HOLDFAST_UNROLL
-  for (int i = 0; i < 64; ++i) {
-    if (i >= 16) {
-      const W w2 = w[(i + 14) & 15], w15 = w[(i + 1) & 15];
-      const W s1 = RotateRight(w2, 17) ^ RotateRight(w2, 19) ^ (w2 >> 10);
-      const W s0 = RotateRight(w15, 7) ^ RotateRight(w15, 18) ^ (w15 >> 3);
-      w[i & 15] = w[i & 15] + s0 + w[(i + 9) & 15] + s1;
-    }
-    const W sum1 = RotateRight(e, 6) ^ RotateRight(e, 11) ^ RotateRight(e, 25);
-    const W choose = g ^ (e & (f ^ g));
-    const W t1 = h + sum1 + choose + (w[i & 15] + kRound[i]);
-    const W sum0 = RotateRight(a, 2) ^ RotateRight(a, 13) ^ RotateRight(a, 22);
-    const W majority = (a & b) ^ (c & (a ^ b));
-    h = g;
-    g = f;
-    f = e;
-    e = d + t1;
-    d = c;
-    c = b;
-    b = a;
-    a = t1 + sum0 + majority;
-  }
-  state[0] = state[0] + a;
-  state[1] = state[1] + b;
-  state[2] = state[2] + c;
-  state[3] = state[3] + d;
-  state[4] = state[4] + e;
-  state[5] = state[5] + f;
-  state[6] = state[6] + g;
-  state[7] = state[7] + h;
+  for (int i = 0; i < kRounds; ++i) Round(i, v, w);
+  HOLDFAST_UNROLL
+  for (int i = 0; i < 8; ++i) state[i] = state[i] + v[i];
 }
 
 // FIPS 180-4 example: SHA-256("abc").

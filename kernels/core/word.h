@@ -15,8 +15,11 @@
 
 #if defined(__CUDACC__)
 #define HOLDFAST_HD __host__ __device__ static inline
+#define HOLDFAST_HD_ALWAYS __host__ __device__ static __forceinline__
 #else
 #define HOLDFAST_HD static inline
+// For what must see constants in place of its arguments: a round, whose number unrolling gives.
+#define HOLDFAST_HD_ALWAYS static inline __attribute__((always_inline))
 #endif
 
 // Full unrolling turns the round tables into immediates and the rotation of variables into names.

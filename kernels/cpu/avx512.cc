@@ -23,6 +23,7 @@ void Sha256Avx512X16(LaneSet& set, size_t blocks) {
 void Sha1Avx512X16(LaneSet& set, size_t blocks) { VectorStep<Sha1Digest, Sixteen>(set, blocks); }
 void Md5Avx512X16(LaneSet& set, size_t blocks) { VectorStep<Md5Digest, Sixteen>(set, blocks); }
 void Md5Avx512X32(LaneSet& set, size_t blocks) { VectorStep<Md5Digest, ThirtyTwo>(set, blocks); }
+void AllAvx512X16(LaneSet& set, size_t blocks) { VectorStep<AllDigests, Sixteen>(set, blocks); }
 
 // AVX-512 DQ multiplies 64-bit words: eight vectors, one byte apart, hold the windows of 64
 // positions, and the prefilter is what it says.

@@ -2,9 +2,7 @@
 
 #include <cassert>
 
-#include "kernels/core/md5.h"
-#include "kernels/core/sha1.h"
-#include "kernels/core/sha256.h"
+#include "kernels/core/all_digests.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -130,6 +128,11 @@ CpuCode Avx512Code(const CpuFeatures& features, const StreamCode& stream) {
   code.md5.single_nanos = 84.5;
   code.md5.kernels = {LaneKernel{Md5Avx512X32, 32, 200}, LaneKernel{Md5Avx512X16, 16, 179},
                       LaneKernel{Md5Avx2X8, 8, 230}};
+  code.all = {
+      .state_words = core::all_digests::kStateWords,
+      .single = stream.all,
+      .single_nanos = code.sha256.single_nanos + code.sha1.single_nanos + code.md5.single_nanos,
+      .kernels = {LaneKernel{AllAvx512X16, 16, 310}}};
   code.find_cut = FindCutAvx512;
   return code;
 }

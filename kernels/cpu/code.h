@@ -31,6 +31,7 @@ struct CpuCode {
   std::string_view name;  // For people: "portable", "avx2", "avx2+sha", …
   const StreamCode* stream = nullptr;
   DigestCode sha256, sha1, md5;
+  DigestCode all;  // The three together; no kernels where they are faster one by one.
   CutFinder find_cut = nullptr;
 };
 

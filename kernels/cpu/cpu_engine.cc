@@ -38,7 +38,10 @@ class CpuEngine final : public Engine {
       CutAndAuthenticate(message);
       messages.push_back(&message);
     }
-    BatchDigests digests(messages, /*forks=*/true);
+    const bool together = code_.all.single != nullptr;
+    BatchDigests digests(
+        messages, together ? BatchDigests::Sharing::kBlocks : BatchDigests::Sharing::kBeginnings);
+    if (together) RunLanes(code_.all, digests.all());
     RunLanes(code_.sha256, digests.sha256());
     RunLanes(code_.sha1, digests.sha1());
     RunLanes(code_.md5, digests.md5());

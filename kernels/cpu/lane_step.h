@@ -12,7 +12,7 @@
 namespace holdfast::kernels {
 
 constexpr int kMaxLanes = 32;
-constexpr int kMaxStateWords = 8;
+constexpr int kMaxStateWords = 17;  // Of the three digests together.
 
 // Messages side by side, one in each lane.
 struct LaneSet {
@@ -58,6 +58,8 @@ void Sha256Avx512X16(LaneSet& set, size_t blocks);
 void Sha1Avx512X16(LaneSet& set, size_t blocks);
 void Md5Avx512X16(LaneSet& set, size_t blocks);
 void Md5Avx512X32(LaneSet& set, size_t blocks);
+// SHA-256, SHA-1 and MD5 of the same blocks.
+void AllAvx512X16(LaneSet& set, size_t blocks);
 size_t FindCutAvx512(const uint8_t* data, size_t from, size_t to, uint64_t k1, uint64_t k0);
 #endif
 

@@ -97,7 +97,11 @@ Poly1305Tag OpensslPoly1305(const Poly1305Key& key, std::span<const uint8_t> dat
 }  // namespace
 
 const StreamCode* OpensslStreamCode() {
-  static constexpr StreamCode kCode = {"openssl", Sha256Blocks, Sha1Blocks, Md5Blocks,
+  static constexpr StreamCode kCode = {"openssl",
+                                       Sha256Blocks,
+                                       Sha1Blocks,
+                                       Md5Blocks,
+                                       RunAll<Sha256Blocks, Sha1Blocks, Md5Blocks>,
                                        OpensslPoly1305};
   return &kCode;
 }

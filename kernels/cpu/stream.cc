@@ -30,10 +30,11 @@ Poly1305Tag CorePoly1305(const Poly1305Key& key, std::span<const uint8_t> data) 
 
 const StreamCode& CoreStreamCode() {
   namespace c = core;
+  constexpr auto kSha256 = CompressBlocks<c::sha256::kBigEndian, c::sha256::Compress<uint32_t>>;
+  constexpr auto kSha1 = CompressBlocks<c::sha1::kBigEndian, c::sha1::Compress<uint32_t>>;
+  constexpr auto kMd5 = CompressBlocks<c::md5::kBigEndian, c::md5::Compress<uint32_t>>;
   static constexpr StreamCode kCode = {
-      "core", CompressBlocks<c::sha256::kBigEndian, c::sha256::Compress<uint32_t>>,
-      CompressBlocks<c::sha1::kBigEndian, c::sha1::Compress<uint32_t>>,
-      CompressBlocks<c::md5::kBigEndian, c::md5::Compress<uint32_t>>, CorePoly1305};
+      "core", kSha256, kSha1, kMd5, RunAll<kSha256, kSha1, kMd5>, CorePoly1305};
   return kCode;
 }
 

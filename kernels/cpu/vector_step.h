@@ -9,9 +9,7 @@
 #include <cstring>
 #include <utility>
 
-#include "kernels/core/md5.h"
-#include "kernels/core/sha1.h"
-#include "kernels/core/sha256.h"
+#include "kernels/core/all_digests.h"
 #include "kernels/cpu/lane_step.h"
 
 namespace holdfast::kernels {
@@ -77,10 +75,7 @@ struct Lanes {
     for (int i = 0; i < 4; ++i) {
       LoadRow(data + i, offset, m[i]);
       if constexpr (big_endian) {
-        using Bytes = typename WordVector<kWords>::Bytes;
-        Bytes bytes = (Bytes)m[i];
-        SwapBytes(bytes, std::make_index_sequence<kWords * 4>());
-        m[i] = (V)bytes;
+        SwapWords(m[i]);
       }
     }
     constexpr std::make_index_sequence<kWords> kAll;
@@ -93,6 +88,21 @@ struct Lanes {
     ShuffleQuads<2, 3, 6, 7>(low01, low23, kAll, out[1]);
     ShuffleQuads<0, 1, 4, 5>(high01, high23, kAll, out[2]);
     ShuffleQuads<2, 3, 6, 7>(high01, high23, kAll, out[3]);
+  }
+
+  static void SwapWords(V& words) {
+    using Bytes = typename WordVector<kWords>::Bytes;
+    Bytes bytes = (Bytes)words;
+    SwapBytes(bytes, std::make_index_sequence<kWords * 4>());
+    words = (V)bytes;
+  }
+
+  // Every word in the other byte order.
+  Lanes Swapped() const {
+    Lanes x = *this;
+    HOLDFAST_UNROLL
+    for (int i = 0; i < kParts; ++i) SwapWords(x.v[i]);
+    return x;
   }
 
   // 16 bytes of every fourth message. By reference, as vectors wider than the target's own cannot
@@ -169,6 +179,18 @@ struct Md5Digest {
   template <class W>
   static void Compress(W* state, const W* block) {
     core::md5::Compress<W>(state, block);
+  }
+};
+
+struct AllDigests {
+  static constexpr int kStateWords = core::all_digests::kStateWords;
+  static constexpr bool kBigEndian = false;
+  template <class W>
+  static void Compress(W* state, const W* block) {
+    W swapped[16];
+    HOLDFAST_UNROLL
+    for (int i = 0; i < 16; ++i) swapped[i] = block[i].Swapped();
+    core::all_digests::Compress<W>(state, swapped, block);
   }
 };
 

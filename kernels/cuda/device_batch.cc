@@ -77,7 +77,7 @@ DeviceBatch::Result DeviceBatch::Run(std::span<Message* const> messages, std::st
   if (!stream_->Synchronize(error)) return Result::kLost;
   TakeCuts(messages);
 
-  BatchDigests digests(messages, /*forks=*/false);
+  BatchDigests digests(messages, BatchDigests::Sharing::kNothing);
   const std::span<LaneJob> jobs[3] = {digests.sha256(), digests.sha1(), digests.md5()};
   const size_t all = jobs[0].size() + jobs[1].size() + jobs[2].size();
   small_used_ = 0;

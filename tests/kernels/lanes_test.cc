@@ -14,13 +14,14 @@ namespace {
 
 using testing::Bytes;
 
-enum class Algorithm { kSha256, kSha1, kMd5 };
+enum class Algorithm { kSha256, kSha1, kMd5, kAll };
 
 StreamCode::BlockFunction CoreOf(Algorithm algorithm) {
   const StreamCode& core = CoreStreamCode();
   return algorithm == Algorithm::kSha256 ? core.sha256
          : algorithm == Algorithm::kSha1 ? core.sha1
-                                         : core.md5;
+         : algorithm == Algorithm::kMd5  ? core.md5
+                                         : core.all;
 }
 
 struct Kernel {
@@ -41,6 +42,7 @@ std::vector<Kernel> AllKernels() {
       {"Sha256PlainX16", kSha256, {VectorStep<Sha256Digest, Sixteen>, 16, 1}},
       {"Sha1PlainX16", kSha1, {VectorStep<Sha1Digest, Sixteen>, 16, 1}},
       {"Md5PlainX16", kMd5, {VectorStep<Md5Digest, Sixteen>, 16, 1}},
+      {"AllPlainX8", kAll, {VectorStep<AllDigests, Lanes<4, 2>>, 8, 1}},
   };
 #if defined(__x86_64__)
   const CpuFeatures cpu = ThisCpu();
@@ -60,6 +62,7 @@ std::vector<Kernel> AllKernels() {
   add("Sha256Avx512X16", kSha256, Sha256Avx512X16, 16, cpu.avx512);
   add("Sha1Avx512X16", kSha1, Sha1Avx512X16, 16, cpu.avx512);
   add("Md5Avx512X16", kMd5, Md5Avx512X16, 16, cpu.avx512);
+  add("AllAvx512X16", kAll, AllAvx512X16, 16, cpu.avx512);
 #endif
   return kernels;
 }
@@ -102,12 +105,12 @@ struct Messages {
     return true;
   }
 
-  std::vector<std::array<uint32_t, 8>> states, want;
+  std::vector<std::array<uint32_t, kMaxStateWords>> states, want;
   std::vector<LaneJob> jobs, forks;
 };
 
 DigestCode CodeOf(Algorithm algorithm) {
-  constexpr int kWords[] = {8, 5, 4};
+  constexpr int kWords[] = {8, 5, 4, core::all_digests::kStateWords};
   return {.state_words = kWords[int(algorithm)], .single = CoreOf(algorithm), .single_nanos = 10};
 }
 
@@ -140,7 +143,7 @@ TEST_P(LanesTest, AgreesWithTheCoreInEveryLane) {
   DigestCode code = CodeOf(k.algorithm);
   LaneSet set;
   std::mt19937_64 rng(3);
-  std::vector<std::array<uint32_t, 8>> want(k.kernel.lanes);
+  std::vector<std::array<uint32_t, kMaxStateWords>> want(k.kernel.lanes);
   for (int lane = 0; lane < k.kernel.lanes; ++lane) {
     set.data[lane] = paint.data() + 7 * lane;
     for (int w = 0; w < code.state_words; ++w) {
