@@ -40,13 +40,13 @@ uint32_t RecordedDigests(const SealedManifest& sealed) {
 
 Status OpenChunkInto(const ChunkRef& ref, const SealedChunkInfo& info, Bytes stored,
                      MutableBytes out) {
-  ASSIGN_OR_RETURN(const OpenedChunk opened, OpenChunk(info.h, ref.id, stored));
+  ASSIGN_OR_RETURN(const OpenedChunk opened, OpenChunk(info.h, ref.id, stored, out));
   if (opened.codec == Codec::kZstd) {
     if (!Decompress(opened.payload, out)) return WrongBytes(ref.id, "does not decompress");
     return absl::OkStatus();
   }
   if (opened.payload.size() != out.size()) return WrongBytes(ref.id, "has another length");
-  std::copy(opened.payload.begin(), opened.payload.end(), out.begin());
+  if (opened.payload.data() != out.data()) std::ranges::copy(opened.payload, out.begin());
   return absl::OkStatus();
 }
 

@@ -60,26 +60,34 @@ void PutLe64(uint64_t v, uint8_t* out) {
   for (int i = 0; i < 8; ++i) out[i] = static_cast<uint8_t>(v >> (8 * i));
 }
 
-// Checks what a sealed chunk held: codec ‖ le64 length ‖ payload ‖ zeros, of the one right length.
-StatusOr<OpenedChunk> ParseOpened(const RecordId& id, Buffer inner) {
-  Reader reader(inner);
-  const uint8_t codec = reader.U8();
-  const uint64_t length = reader.U64();
-  if (!reader.ok() || length > reader.rest().size() ||
-      Padded(kInnerHeader + length) != inner.size()) {
+// What the first bytes inside a sealed chunk of `inner` bytes say.
+struct InnerHeader {
+  uint8_t codec = 0;
+  uint64_t length = 0;  // Of the payload.
+
+  explicit InnerHeader(Bytes bytes) {
+    Reader reader(bytes);
+    codec = reader.U8();
+    length = reader.U64();
+  }
+  // Whether such a payload is padded to so many bytes.
+  bool fits(size_t inner) const {
+    return length <= inner - kInnerHeader && Padded(kInnerHeader + length) == inner;
+  }
+};
+
+Status CheckInner(const RecordId& id, const InnerHeader& header, size_t inner, Bytes padding) {
+  if (!header.fits(inner)) {
     return absl::DataLossError("chunk " + id.hex() + " opens to a malformed length");
   }
-  if (codec > static_cast<uint8_t>(Codec::kZstd)) {
-    return absl::FailedPreconditionError("chunk codec " + std::to_string(codec) +
+  if (header.codec > static_cast<uint8_t>(Codec::kZstd)) {
+    return absl::FailedPreconditionError("chunk codec " + std::to_string(header.codec) +
                                          " is not known to this release (knows 0 and 1)");
   }
-  const Bytes payload = reader.Raw(length);
-  const Bytes padding = reader.rest();
   if (std::any_of(padding.begin(), padding.end(), [](uint8_t b) { return b != 0; })) {
     return absl::DataLossError("chunk " + id.hex() + " opens to padding that is not zero");
   }
-  // Moving a vector keeps its bytes in place, and so the view.
-  return OpenedChunk{static_cast<Codec>(codec), std::move(inner), payload};
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -131,18 +139,38 @@ void SealChunk(const Hash256& h, const RecordId& id, Codec codec, Bytes payload,
   encryptor.Tag(rest.last<kAeadTagSize>());
 }
 
-StatusOr<OpenedChunk> OpenChunk(const Hash256& h, const RecordId& id, Bytes stored) {
+// What lies in the header is believed only once the tag was found right: until then it merely says
+// where bytes go.
+StatusOr<OpenedChunk> OpenChunk(const Hash256& h, const RecordId& id, Bytes stored,
+                                MutableBytes out) {
   if (stored.size() < SealedChunkLength(0)) {
     return absl::DataLossError("chunk " + id.hex() +
                                " is cut short: " + std::to_string(stored.size()) + " bytes");
   }
   AeadNonce nonce;
   std::copy_n(stored.begin(), nonce.size(), nonce.begin());
-  Buffer inner(stored.size() - kSealOverhead);
-  if (!AeadOpen(ChunkKey(h), nonce, ChunkAad(id), stored.subspan(kAeadNonceSize), inner)) {
+  const Bytes inner = stored.subspan(kAeadNonceSize, stored.size() - kSealOverhead);
+  AeadDecryptor decryptor(ChunkKey(h), nonce, ChunkAad(id));
+  std::array<uint8_t, kInnerHeader> header_bytes;
+  decryptor.Update(inner.first(kInnerHeader), header_bytes.data());
+  const InnerHeader header(header_bytes);
+  const bool straight = header.codec == static_cast<uint8_t>(Codec::kRaw) &&
+                        header.length == out.size() && header.fits(inner.size());
+  Bytes rest = inner.subspan(kInnerHeader);
+  OpenedChunk opened{static_cast<Codec>(header.codec), {}, {}};
+  if (straight) {
+    decryptor.Update(rest.first(out.size()), out.data());
+    rest = rest.subspan(out.size());
+  }
+  opened.storage = Buffer(rest.size());
+  decryptor.Update(rest, opened.storage.data());
+  if (!decryptor.Verify(stored.last<kAeadTagSize>())) {
     return absl::DataLossError("chunk " + id.hex() + " does not open: its bytes are damaged");
   }
-  return ParseOpened(id, std::move(inner));
+  const size_t in_storage = straight ? 0 : std::min<uint64_t>(header.length, rest.size());
+  RETURN_IF_ERROR(CheckInner(id, header, inner.size(), Bytes(opened.storage).subspan(in_storage)));
+  opened.payload = straight ? Bytes(out) : Bytes(opened.storage).first(in_storage);
+  return opened;
 }
 
 Checksum ChecksumOf(Bytes stored) {

@@ -49,12 +49,14 @@ void SealChunk(const Hash256& h, const RecordId& id, Codec codec, Bytes payload,
 // Move it, never copy it: the view would still lie in the original's storage.
 struct OpenedChunk {
   Codec codec;
-  Buffer storage;  // Owns the bytes of `payload`.
+  Buffer storage;  // Owns the bytes of `payload`, unless the caller's buffer has them.
   Bytes payload;   // Still compressed when codec is kZstd.
 };
 // kDataLoss when it does not open, or what opens is malformed; kFailedPrecondition for a codec of
 // another release.
-StatusOr<OpenedChunk> OpenChunk(const Hash256& h, const RecordId& id, Bytes stored);
+// A payload that is raw and as long as `out` is put there, and is void if this fails.
+StatusOr<OpenedChunk> OpenChunk(const Hash256& h, const RecordId& id, Bytes stored,
+                                MutableBytes out = {});
 
 // Length of a sealed chunk whose payload has `payload_length` bytes: padding goes up to a multiple
 // of max(64, 2^(floor(log2 len) - 7)), at most 0.8 %.

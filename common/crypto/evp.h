@@ -29,7 +29,7 @@ using PkeyCtx = std::unique_ptr<EVP_PKEY_CTX, EvpFree<EVP_PKEY_CTX_free>>;
 // Going on without a digest or a cipher would lose or expose data, so the process ends.
 inline void EvpMust(bool ok, const char* call) {
   if (ok) return;
-  std::fprintf(stderr, "holdfast: OpenSSL failed in %s\n", call);
+  std::fprintf(stderr, "holdfast: the cryptographic library failed in %s\n", call);
   std::abort();
 }
 

@@ -22,7 +22,7 @@ Buffer Context(std::string_view what, const VaultId& vault, uint64_t number) {
   return context;
 }
 
-Status Damaged(const std::string& why) {
+Status DamagedBackup(const std::string& why) {
   return absl::DataLossError("the backup of the catalogue " + why);
 }
 
@@ -58,7 +58,7 @@ StatusOr<BackupPage> OpenBackupPage(const AeadKey& backup_key, const VaultId& va
     std::string key = reader.String();
     page.rows.emplace_back(std::move(key), reader.String());
   }
-  if (!reader.done() || last > 1) return Damaged("is malformed");
+  if (!reader.done() || last > 1) return DamagedBackup("is malformed");
   return page;
 }
 
@@ -122,12 +122,12 @@ StatusOr<BackupReader> BackupReader::Open(Bytes file, const AeadKey& backup_key,
 
 StatusOr<std::optional<BackupPage>> BackupReader::Next() {
   if (ended_) {
-    if (!rest_.empty()) return Damaged("goes on after its end");
+    if (!rest_.empty()) return DamagedBackup("goes on after its end");
     return std::optional<BackupPage>();
   }
   Reader reader(rest_);
   const Bytes sealed = reader.Blob();
-  if (!reader.ok()) return Damaged("is cut short");
+  if (!reader.ok()) return DamagedBackup("is cut short");
   rest_ = reader.rest();
   ASSIGN_OR_RETURN(BackupPage page, OpenBackupPage(key_, vault_, number_, sealed));
   ++number_;
