@@ -3,8 +3,10 @@
 namespace holdfast {
 namespace {
 
-// Bounds what waits here, and with it the directories kept open for it.
-constexpr size_t kMaxShort = 1024;
+// How far the walk is ahead: so far that of the long files, which are few, enough are seen to fill
+// the engine's lanes.
+constexpr size_t kMaxShort = 8192;
+constexpr size_t kMaxDirectories = 1024;
 constexpr size_t kMaxLong = 64;
 constexpr size_t kHandful = 64;  // Waking a worker for each entry would cost more than the walk.
 
@@ -21,7 +23,22 @@ SourceFeed::~SourceFeed() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool SourceFeed::full() const { return short_.size() >= kMaxShort || long_.size() >= kMaxLong; }
+bool SourceFeed::full() const {
+  return short_.size() >= kMaxShort || directories_ >= kMaxDirectories || long_.size() >= kMaxLong;
+}
+
+// Entries of a directory come one after the other.
+void SourceFeed::PushShort(SourceEntry entry) {
+  directories_ += short_.empty() || short_.back().parent != entry.parent;
+  short_.push_back(std::move(entry));
+}
+
+SourceEntry SourceFeed::PopShort() {
+  SourceEntry entry = std::move(short_.front());
+  short_.pop_front();
+  directories_ -= short_.empty() || short_.front().parent != entry.parent;
+  return entry;
+}
 
 void SourceFeed::Step(std::unique_lock<std::mutex>& lock) {
   lock.unlock();
@@ -39,7 +56,11 @@ void SourceFeed::Step(std::unique_lock<std::mutex>& lock) {
   }
   const bool is_long = entry->error.ok() && entry->stamp.size > long_bytes_ &&
                        (entry->type == ObjectType::kFile || entry->type == ObjectType::kHardLink);
-  (is_long ? long_ : short_).push_back(*std::move(entry));
+  if (is_long) {
+    long_.push_back(*std::move(entry));
+  } else {
+    PushShort(*std::move(entry));
+  }
 }
 
 void SourceFeed::Walk() {
@@ -64,9 +85,8 @@ std::optional<SourceEntry> SourceFeed::TakeShort(bool wait) {
     changed_.wait(lock, [&] { return done_ || !long_.empty() || short_.size() >= kHandful; });
   }
   if (short_.empty()) return std::nullopt;
-  std::optional<SourceEntry> entry = std::move(short_.front());
-  short_.pop_front();
-  if (short_.size() == kMaxShort / 2) room_.notify_one();
+  SourceEntry entry = PopShort();
+  if (short_.size() % kHandful == 0 && !full()) room_.notify_one();
   return entry;
 }
 

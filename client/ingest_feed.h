@@ -34,6 +34,8 @@ class SourceFeed {
  private:
   void Walk();
   bool full() const;
+  void PushShort(SourceEntry entry);
+  SourceEntry PopShort();
   // Takes one entry from the source. With mutex_ held; lets it go meanwhile.
   void Step(std::unique_lock<std::mutex>& lock);
   // Inline mode: walks until `queue` has something, or cannot.
@@ -46,6 +48,7 @@ class SourceFeed {
   std::mutex mutex_;
   std::condition_variable changed_, room_;
   std::deque<SourceEntry> short_, long_;
+  size_t directories_ = 0;  // Kept open by what is in short_.
   bool done_ = false;
   std::thread thread_;
 };

@@ -10,7 +10,7 @@ namespace {
 constexpr size_t kMaxMessages =
     512;  // In a slab: enough to fill the lanes; more only touches more memory.
 constexpr size_t kMessageAlign = 64;
-constexpr size_t kMaxStreams = 16;
+constexpr size_t kMaxStreams = 16;  // As many as the engine has lanes.
 
 size_t AlignUp(size_t n) { return (n + kMessageAlign - 1) / kMessageAlign * kMessageAlign; }
 
@@ -33,7 +33,8 @@ bool FewNodesElsewhere(IngestContext& ctx) {
 SlabPlan::SlabPlan(size_t wanted_slab_bytes, uint32_t max_chunk)
     : slab_bytes(std::max<size_t>(wanted_slab_bytes, 4 * size_t{max_chunk})),
       long_bytes(std::max<size_t>(2 * size_t{max_chunk}, slab_bytes / kMaxStreams)),
-      max_streams(slab_bytes / long_bytes) {}
+      slice_bytes(std::max<size_t>(max_chunk, slab_bytes / kMaxStreams)),
+      max_streams(slab_bytes / slice_bytes) {}
 
 IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t workers,
                            MutableBytes slab0, MutableBytes slab1)
@@ -105,12 +106,13 @@ void IngestWorker::TakeStreams() {
   }
 }
 
-// With short files to mix in, streams leave them half of the slab.
+// The digests of a file are one chain: while there are short files to mix in, no slice is longer
+// than what each lane gets of the slab.
 void IngestWorker::FillSlices(Slab& slab) {
   if (streams_.empty()) return;
   const size_t n = streams_.size();
   size_t slice = plan_.slab_bytes / n;
-  if (feed_.short_waiting()) slice = std::min(slice, std::max(plan_.long_bytes, slice / 2));
+  if (feed_.short_waiting()) slice = std::min(slice, plan_.slice_bytes);
   slice = slice / kMessageAlign * kMessageAlign;
   for (const std::unique_ptr<Stream>& stream : streams_) {
     const Status read = ReadSlice(slab, *stream, slice);

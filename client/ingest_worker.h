@@ -22,7 +22,8 @@ namespace holdfast {
 struct SlabPlan {
   SlabPlan(size_t wanted_slab_bytes, uint32_t max_chunk);
   size_t slab_bytes;
-  size_t long_bytes;   // Longer files are read as streams, in slices of at least this.
+  size_t long_bytes;   // Longer files are read as streams …
+  size_t slice_bytes;  // … in slices of at least this: a lane's share of the slab.
   size_t max_streams;  // Per worker.
 };
 

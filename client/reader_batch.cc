@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/reader.h"
@@ -44,28 +45,29 @@ void ReadBatch::Add(std::shared_ptr<ReadStream> stream) {
   slice.slots = slots_.size() - slice.first_slot;
   slice.last = !status.ok() || slice.stream->cursor.at_end();
   if (slice.stream->status.ok()) slice.stream->status = status;
+  if (!slice.last && !std::exchange(slice.stream->is_long, true)) ++long_begun_;
   bytes_ += slice.size;
   slices_.push_back(std::move(slice));
 }
 
-bool ReadBatch::ContinueIn(ReadBatch& next) {
-  Slice* going_on = nullptr;
+size_t ReadBatch::ContinueIn(ReadBatch& next, size_t most) {
+  size_t count = 0;
   for (Slice& slice : slices_) {
     if (slice.last) continue;
-    if (going_on != nullptr) return false;
-    going_on = &slice;
+    if (count == most) break;
+    slice.continued = true;
+    next.Add(slice.stream);
+    ++count;
   }
-  if (going_on == nullptr) return false;
-  going_on->continued = true;
-  next.Add(going_on->stream);
-  return true;
+  return count;
 }
 
-// A slice holds at least slice_bytes_ where the object does; an object of twice that is one slice.
+// A slice holds about slice_bytes_ where the object does; an object of little more is one slice.
 Status ReadBatch::PlanSlots(Slice& slice) {
   ReadStream& stream = *slice.stream;
   const uint64_t size = stream.object.sealed.size;
-  const uint64_t enough = size <= 2 * slice_bytes_ ? size : slice_bytes_;
+  const uint64_t half_chunk = vault_.engine_options().cut.avg_size / 2;
+  const uint64_t enough = size <= slice_bytes_ + half_chunk ? size : slice_bytes_ - half_chunk;
   while (!stream.cursor.at_end() && slice.size < enough) {
     ASSIGN_OR_RETURN(PlacedChunk chunk, stream.cursor.Next());
     slots_.push_back({.chunk = chunk, .first_answer = gets_.size()});
@@ -138,6 +140,7 @@ std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& eng
   std::vector<std::shared_ptr<ReadStream>> unfinished;
   for (Slice& slice : slices_) {
     Settle(slice);
+    if (slice.stream->finished && slice.stream->is_long) ++long_ended_;
     if (slice.stream->finished || slice.continued) continue;
     unfinished.push_back(std::move(slice.stream));
   }

@@ -34,6 +34,7 @@ struct ReadStream {
   ChunkCursor cursor;          // How far slices were planned.
   kernels::DigestState state;  // Of the slices checked.
   Status status;               // The first thing that went wrong.
+  bool is_long = false;        // It does not end in its first slice.
   bool finished = false;       // The job is done; slices still planned are dropped.
 };
 
@@ -48,9 +49,9 @@ class ReadBatch {
 
   // Plans the stream's next slice.
   void Add(std::shared_ptr<ReadStream> stream);
-  // When all but one of the streams end in this batch: plans that one's next slice in `next`, which
-  // is processed after this batch, by the same thread.
-  bool ContinueIn(ReadBatch& next);
+  // Plans the next slices of streams that do not end in this batch, of `most` at most, in `next`,
+  // which is processed after this batch, by the same thread. Returns of how many.
+  size_t ContinueIn(ReadBatch& next, size_t most);
   void Send();
   // Waits for the answers, checks, and hands out content. `slab` is scratch memory, kept between
   // batches. Returns the streams that have more slices, but for what ContinueIn took along.
@@ -59,6 +60,9 @@ class ReadBatch {
   size_t slices() const { return slices_.size(); }
   uint64_t bytes() const { return bytes_; }
   uint64_t stored_bytes() const { return gets_.bytes_received(); }
+  // Long streams that have their first slice here, and those that were finished here.
+  size_t long_begun() const { return long_begun_; }
+  size_t long_ended() const { return long_ended_; }
 
  private:
   struct Slot {  // A chunk and where its plaintext goes.
@@ -104,6 +108,7 @@ class ReadBatch {
   std::vector<Slot> slots_;
   std::vector<Slice> slices_;
   uint64_t bytes_ = 0;
+  size_t long_begun_ = 0, long_ended_ = 0;
   MutableBytes slab_;
   kernels::Batch engine_batch_;
   std::vector<kernels::DigestState> states_before_;  // Per slice.

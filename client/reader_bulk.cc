@@ -11,8 +11,9 @@
 namespace holdfast {
 namespace {
 
-constexpr uint64_t kBatchBytes = 16u << 20;  // Of plaintext.
+constexpr uint64_t kBatchBytes = 32u << 20;  // Of plaintext: a slice for each of 16 lanes.
 constexpr size_t kBatchSlices = 512;
+constexpr size_t kLanes = 16;
 constexpr size_t kQueuedJobs = 1024;
 
 size_t ThreadCount(int wanted) {
@@ -28,7 +29,7 @@ class BulkReader::Impl {
       : vault_(vault),
         engine_(engine),
         options_(options),
-        slice_bytes_(vault.engine_options().cut.max_size()),
+        lane_bytes_(std::max<size_t>(kBatchBytes / kLanes, vault.engine_options().cut.max_size())),
         thread_count_(ThreadCount(options.threads)) {
     for (size_t i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { Work(); });
   }
@@ -85,9 +86,11 @@ class BulkReader::Impl {
   // Null when there is nothing to do: now, or, with `wait`, ever. `before` is the batch that this
   // thread processes first.
   std::unique_ptr<ReadBatch> Plan(bool wait, ReadBatch* before) {
-    auto batch = std::make_unique<ReadBatch>(vault_, options_, slice_bytes_, checked_);
+    auto batch = std::make_unique<ReadBatch>(vault_, options_, SliceBytes(), checked_);
+    // Long objects stay with their thread: the next slices are fetched while these are worked on.
     size_t continued = 0;
-    while (batch->bytes() < kBatchBytes && batch->slices() < kBatchSlices) {
+    if (before != nullptr) continued = GoOn(*before, *batch);
+    while (batch->bytes() < kLanes * lane_bytes_ && batch->slices() < kBatchSlices) {
       Next next;
       if (!Take(wait && batch->slices() == 0, continued, next)) break;
       if (next.stream != nullptr) {
@@ -96,34 +99,56 @@ class BulkReader::Impl {
       } else if (const Vault::OpenedObject* object = next.job->Open()) {
         batch->Add(std::make_shared<ReadStream>(vault_, std::move(next.job), *object));
       } else {
-        Return({}, 1);
+        Return({}, 1, 0);
       }
     }
-    if (batch->slices() == 0) {
-      // A long object alone: its next slice is fetched while this one is worked on.
-      if (before == nullptr || !before->ContinueIn(*batch)) return nullptr;
+    if (batch->slices() == 0) return nullptr;
+    {
       std::lock_guard lock(mutex_);
-      ++held_;
+      long_ += batch->long_begun();
     }
     batch->Send();
     return batch;
+  }
+
+  // The digests of an object are one chain. Shorter slices leave the lanes to short objects, where
+  // there are any, so that none ends before the others.
+  size_t SliceBytes() {
+    std::lock_guard lock(mutex_);
+    return queue_.empty() ? lane_bytes_ : lane_bytes_ / 2;
+  }
+
+  size_t GoOn(ReadBatch& before, ReadBatch& batch) {
+    size_t most = 0;
+    {
+      std::lock_guard lock(mutex_);
+      most = Share();
+    }
+    const size_t count = before.ContinueIn(batch, most);
+    std::lock_guard lock(mutex_);
+    held_ += count;
+    return count;
+  }
+
+  // Of how many long objects a thread has slices in a batch: as many as the others, and no more
+  // than fill the lanes.
+  size_t Share() const {
+    const size_t threads = std::max<size_t>(1, thread_count_);
+    return std::clamp<size_t>((long_ + threads - 1) / threads, 1, kLanes);
   }
 
   void Process(ReadBatch& batch, Buffer& slab) {
     const size_t held = batch.slices();
     std::vector<std::shared_ptr<ReadStream>> unfinished = batch.Process(engine_, slab);
     stored_bytes_ += batch.stored_bytes();
-    Return(std::move(unfinished), held);
+    Return(std::move(unfinished), held, batch.long_ended());
   }
 
-  // A batch continues its share of the long streams and fills up with new ones: so streams are
-  // many enough for the lanes, and at the end every thread has some.
+  // A long object that no batch goes on with, up to this thread's share of them; else a new one.
   bool Take(bool wait, size_t continued, Next& next) {
     std::unique_lock lock(mutex_);
-    const size_t batches = 2 * std::max<size_t>(1, thread_count_);
     for (;;) {
-      const size_t share = (open_.size() + continued + batches - 1) / batches;
-      const bool continues = !open_.empty() && (continued < std::max<size_t>(1, share));
+      const bool continues = !open_.empty() && continued < Share();
       if (continues || !queue_.empty()) {
         ++held_;
         if (continues) {
@@ -141,9 +166,10 @@ class BulkReader::Impl {
     }
   }
 
-  void Return(std::vector<std::shared_ptr<ReadStream>> unfinished, size_t held) {
+  void Return(std::vector<std::shared_ptr<ReadStream>> unfinished, size_t held, size_t long_ended) {
     std::lock_guard lock(mutex_);
     held_ -= held;
+    long_ -= long_ended;
     for (auto& stream : unfinished) open_.push_back(std::move(stream));
     work_.notify_all();
   }
@@ -151,7 +177,7 @@ class BulkReader::Impl {
   Vault& vault_;
   kernels::Engine& engine_;
   const BulkOptions options_;
-  const size_t slice_bytes_;
+  const size_t lane_bytes_;    // What fills a lane.
   const size_t thread_count_;  // Threads that read it start before all are in threads_.
   CheckedRecords checked_;
   std::atomic<uint64_t> stored_bytes_{0};
@@ -160,6 +186,7 @@ class BulkReader::Impl {
   std::deque<std::unique_ptr<ReadJob>> queue_;
   std::deque<std::shared_ptr<ReadStream>> open_;  // Streams that no batch holds.
   size_t held_ = 0;                               // Jobs and streams that batches hold.
+  size_t long_ = 0;                               // Long objects begun and not finished.
   bool closed_ = false;
   std::vector<std::thread> threads_;
 };

@@ -7,12 +7,12 @@
 //
 // Slices. A message's `data` starts at a chunk boundary of its object. The engine consumes whole
 // chunks: all of `data` when `last`, else up to the last cut it could decide. `consumed` says how
-// far; the caller presents the rest again at the front of the object's next slice. A slice that is
-// not `last` must hold at least CutParams::max_size bytes, so that every call makes progress.
+// far; the caller presents the rest again at the front of the object's next slice. Of a slice that is
+// not `last`, and holds fewer than CutParams::max_size bytes, that may be nothing.
 // Object digests cover exactly the consumed bytes, in order. Whether a slice is the last need not
 // be known while bytes are left: an empty last slice ends an object whose bytes are all consumed.
 //
-// Status. kInvalidArgument: a short slice that is not last, or no state; nothing was changed.
+// Status. kInvalidArgument: a message without a state; nothing was changed.
 // Objects can be slices of other batches in turn, but one object must not be in two batches, or
 // twice in one, at a time: its state has one owner.
 //

@@ -3,6 +3,14 @@
 #include "common/crypto/domain_keys.h"
 
 namespace holdfast {
+namespace {
+
+// A batch of a few records, and one that a busy node fills: memory that is not written to costs
+// nothing, and growing by steps would touch twice what is needed.
+constexpr uint64_t kSmallBuffer = 64u << 10;
+constexpr uint64_t kLargeBuffer = 12u << 20;
+
+}  // namespace
 
 Batch::Batch(AlignedBuffer buffer) : buffer_(std::move(buffer)) {}
 
@@ -11,7 +19,8 @@ void Batch::Add(const RecordHeader& header, Bytes payload) {
   const uint64_t extent = RecordExtent(payload.size());
   const uint64_t needed = RoundUpToBlock(used_ + extent);
   if (needed > buffer_.capacity()) {
-    buffer_.Grow(std::max<uint64_t>(needed, 2 * buffer_.capacity()), used_);
+    const uint64_t size = needed <= kSmallBuffer ? kSmallBuffer : kLargeBuffer;
+    buffer_.Grow(std::max({needed, size, uint64_t{2} * buffer_.capacity()}), used_);
   }
   uint8_t* at = buffer_.data() + used_ + kRecordHeaderSize;
   if (!payload.empty()) std::memcpy(at, payload.data(), payload.size());

@@ -5,7 +5,7 @@
 namespace holdfast {
 namespace {
 
-constexpr size_t kSpareBuffers = 2;
+constexpr size_t kSpareBuffers = 4;
 // Beyond this a buffer was grown by one large record and is not worth keeping.
 constexpr uint64_t kMaxSpareFactor = 2;
 

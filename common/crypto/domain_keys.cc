@@ -154,7 +154,7 @@ StatusOr<OpenedChunk> OpenChunk(const Hash256& h, const RecordId& id, Bytes stor
   std::array<uint8_t, kInnerHeader> header_bytes;
   decryptor.Update(inner.first(kInnerHeader), header_bytes.data());
   const InnerHeader header(header_bytes);
-  const bool straight = header.codec == static_cast<uint8_t>(Codec::kRaw) &&
+  const bool straight = !out.empty() && header.codec == static_cast<uint8_t>(Codec::kRaw) &&
                         header.length == out.size() && header.fits(inner.size());
   Bytes rest = inner.subspan(kInnerHeader);
   OpenedChunk opened{static_cast<Codec>(header.codec), {}, {}};

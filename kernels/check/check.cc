@@ -106,7 +106,7 @@ std::vector<Message> RandomMessages(std::span<const uint8_t> pool, const CutPara
                   : kind < 98 ? rng() % 100'000
                               : rng() % 1'500'000;
     message.last = rng() % 50 != 0;
-    if (!message.last) size = cut.max_size() + rng() % 300'000;
+    if (!message.last && rng() % 4 != 0) size = cut.max_size() + rng() % 300'000;
     message.data = pool.subspan(rng() % (pool.size() - size), size);
     message.digests = rng() % 5 == 0 ? static_cast<uint32_t>(rng() % 8) : uint32_t{kAllDigests};
   }

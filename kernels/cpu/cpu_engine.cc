@@ -30,7 +30,7 @@ class CpuEngine final : public Engine {
 
   void Submit(Batch& batch, std::function<void(Status)> done) override {
     for (const Message& message : batch.messages) {
-      if (!IsAcceptable(message, options_.cut)) return done(Status::kInvalidArgument);
+      if (message.state == nullptr) return done(Status::kInvalidArgument);
     }
     std::vector<Message*> messages;
     messages.reserve(batch.messages.size());
@@ -73,10 +73,6 @@ class CpuEngine final : public Engine {
 };
 
 }  // namespace
-
-bool IsAcceptable(const Message& message, const CutParams& cut) {
-  return message.state != nullptr && (message.last || message.data.size() >= cut.max_size());
-}
 
 std::unique_ptr<Engine> MakeCpuEngine(const EngineOptions& options, const CpuCode& code) {
   return std::make_unique<CpuEngine>(options, code);

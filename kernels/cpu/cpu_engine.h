@@ -11,9 +11,6 @@
 
 namespace holdfast::kernels {
 
-// Whether an engine takes the message (engine.h: a state, and a slice that is long enough).
-bool IsAcceptable(const Message& message, const CutParams& cut);
-
 // An engine with code of the caller's choice, so that tests reach every path.
 std::unique_ptr<Engine> MakeCpuEngine(const EngineOptions& options, const CpuCode& code);
 

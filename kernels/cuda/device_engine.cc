@@ -72,7 +72,7 @@ class DeviceEngine final : public Engine {
 
   void Submit(Batch& batch, std::function<void(Status)> done) override {
     for (const Message& message : batch.messages) {
-      if (!IsAcceptable(message, options_.cut)) return done(Status::kInvalidArgument);
+      if (message.state == nullptr) return done(Status::kInvalidArgument);
     }
     if (stopped_) return cpu_->Submit(batch, std::move(done));
     {

@@ -64,15 +64,24 @@ TEST_P(EngineTest, EmptyObjectHasDigestsAndNoChunk) {
   }
 }
 
-TEST_P(EngineTest, RefusesShortSlicesAndMissingStates) {
+TEST_P(EngineTest, RefusesMissingStates) {
+  const Bytes bytes(100, 1);
+  EXPECT_EQ(SubmitOne({.data = bytes, .last = true}), Status::kInvalidArgument);
+}
+
+// Bytes without a cut: all of one kind are cut by length alone.
+TEST_P(EngineTest, ConsumesNothingOfASliceTooShortToDecide) {
   const Bytes bytes(options_.cut.max_size(), 1);
   DigestState state;
   state.Reset();
-  const std::span<const uint8_t> all = bytes;
-  EXPECT_EQ(SubmitOne({.data = all.first(all.size() - 1), .state = &state}),
-            Status::kInvalidArgument);
-  EXPECT_EQ(SubmitOne({.data = all, .last = true}), Status::kInvalidArgument);
-  EXPECT_EQ(SubmitOne({.data = all, .state = &state}), Status::kOk);
+  Batch batch;
+  batch.messages.push_back({.data = std::span(bytes).first(bytes.size() - 1), .state = &state});
+  ASSERT_EQ(testing::SubmitAndWait(*engine_, batch), Status::kOk);
+  EXPECT_EQ(batch.messages[0].consumed, 0u);
+  EXPECT_EQ(state.length, 0u);
+  batch.messages[0].data = bytes;
+  ASSERT_EQ(testing::SubmitAndWait(*engine_, batch), Status::kOk);
+  EXPECT_EQ(batch.messages[0].consumed, bytes.size());
 }
 
 // One batch of all lengths where blocks, padding or chunks change, and each length alone.
