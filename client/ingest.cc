@@ -9,6 +9,7 @@
 #include "client/ingest_commit.h"
 #include "client/ingest_context.h"
 #include "client/ingest_feed.h"
+#include "client/ingest_known.h"
 #include "client/ingest_manifest.h"
 #include "client/ingest_worker.h"
 #include "client/slab_pool.h"
@@ -70,9 +71,10 @@ void RunPipeline(IngestContext& ctx, Source& source, IngestObserver& observer) {
   ManifestMaker maker(ctx);
   ChunkStore store(ctx);
   Committer committer(ctx, store, maker, observer);
+  KnownContents known(ctx);
   {
     SourceFeed feed(source, plan.long_bytes, ctx.inline_mode(), ctx.progress);
-    RunWorkers({ctx, source, feed, store, maker, committer}, plan, threads);
+    RunWorkers({ctx, source, feed, store, maker, committer, known}, plan, threads);
   }
   Drain(ctx, store);
   committer.Finish();

@@ -99,7 +99,9 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
     ++object.waits;
     round.claims.push_back({&object, cut.plain, cut.sha256});
   };
-  if (FindStored(cut.identity.id, object.clear.chunks.back().stored_length)) {
+  if (const std::optional<Remembered> stored = FindStored(cut.identity.id)) {
+    object.clear.chunks.back().stored_length = stored->stored_length;
+    object.put |= stored->put;
     claim();
     object.map_version = std::min(object.map_version, remembered_version_);
     return CountDuplicates(1, cut.identity.length);
@@ -115,6 +117,7 @@ void ChunkStore::Meet(const Cut& cut, Round& round) {
     }
     round.owned.push_back({it->second.get(), cut.plain, cut.sha256, cut.from_device});
   } else {
+    object.put = true;
     claim();
   }
   it->second->waiters.push_back({&object, index});
@@ -126,21 +129,18 @@ void ChunkStore::CountDuplicates(uint64_t chunks, uint64_t bytes) {
   ctx_.progress.duplicate_bytes += bytes;
 }
 
-bool ChunkStore::FindStored(const RecordId& id, uint32_t& stored_length) {
-  if (auto it = young_.find(id); it != young_.end()) {
-    stored_length = it->second;
-    return true;
-  }
+std::optional<ChunkStore::Remembered> ChunkStore::FindStored(const RecordId& id) {
+  if (auto it = young_.find(id); it != young_.end()) return it->second;
   auto it = old_.find(id);
-  if (it == old_.end()) return false;
-  stored_length = it->second;
+  if (it == old_.end()) return std::nullopt;
+  const Remembered stored = it->second;
   old_.erase(it);
-  Remember(id, stored_length);
-  return true;
+  Remember(id, stored);
+  return stored;
 }
 
-void ChunkStore::Remember(const RecordId& id, uint32_t stored_length) {
-  young_[id] = stored_length;
+void ChunkStore::Remember(const RecordId& id, const Remembered& stored) {
+  young_[id] = stored;
   if (young_.size() < kGeneration) return;
   old_ = std::move(young_);
   young_ = {};
@@ -239,8 +239,9 @@ void ChunkStore::Settle(PendingChunk& chunk) {
   }
   const bool remember = chunk.map->version == remembered_version_;
   const RecordId id = chunk.identity.id;
+  const Remembered stored{stored_length, chunk.put};
   pending_.erase(id);
-  if (remember) Remember(id, stored_length);
+  if (remember) Remember(id, stored);
 }
 
 void ChunkStore::Reject(PendingChunk& chunk, const Status& status) {
@@ -303,6 +304,11 @@ void ChunkStore::Prepare(Round::Owned& owned, Sealer& sealer, std::vector<PutBat
     const Status status = CheckDevice(owned.plain, owned.sha256);
     MonitorLock lock(*ctx_.monitor);
     return status.ok() ? Settle(chunk) : Reject(chunk, status);
+  }
+  {
+    MonitorLock lock(*ctx_.monitor);
+    chunk.put = true;
+    for (const PendingChunk::Waiter& w : chunk.waiters) w.object->put = true;
   }
   Nodes usable;
   for (const PendingChunk::Replica& r : chunk.replicas) {

@@ -45,6 +45,7 @@ struct PendingChunk {
   absl::InlinedVector<Waiter, 1> waiters;  // The first is who met it first.
   absl::InlinedVector<Replica, 2> replicas;
   uint32_t outstanding = 0;  // Replicas in state kAsked.
+  bool put = false;          // Sent to a node, or to be sent.
   bool is_new = false;       // No node had it.
   Status error;              // Of a replica that failed.
   SealedChunk sealed;        // While it is being put.
@@ -100,12 +101,17 @@ class ChunkStore {
 
   // With the monitor held.
   void Meet(const Cut& cut, Round& round);
-  bool FindStored(const RecordId& id, uint32_t& stored_length);
+  // What is known of a chunk decided before.
+  struct Remembered {
+    uint32_t stored_length = 0;
+    bool put = false;  // In this session: not all nodes had it.
+  };
+  std::optional<Remembered> FindStored(const RecordId& id);
   void CountDuplicates(uint64_t chunks, uint64_t bytes);
   Verdict Judge(const PendingChunk& chunk) const;
   void Settle(PendingChunk& chunk);
   void Reject(PendingChunk& chunk, const Status& status);
-  void Remember(const RecordId& id, uint32_t stored_length);
+  void Remember(const RecordId& id, const Remembered& stored);
   void AfterPut(PendingChunk& chunk);
   void Stall(PendingChunk& chunk);
   void Dispute(PendingChunk& chunk);
@@ -143,8 +149,8 @@ class ChunkStore {
   // Guarded by ctx_.monitor. Stored chunks are kept in two generations: when the young one is
   // full, the old one is forgotten, so that memory is bounded; what is met again is asked again.
   absl::flat_hash_map<RecordId, std::unique_ptr<PendingChunk>> pending_;
-  absl::flat_hash_map<RecordId, uint32_t> young_, old_;  // id → stored length
-  uint64_t remembered_version_ = 0;                      // Of the map by which those were stored.
+  absl::flat_hash_map<RecordId, Remembered> young_, old_;
+  uint64_t remembered_version_ = 0;  // Of the map by which those were stored.
   std::deque<PendingChunk*> disputes_;
   std::vector<PendingChunk*> stalled_;
   int64_t retry_nanos_ = 0;  // When they are next sent again.

@@ -76,6 +76,11 @@ void Committer::Add(std::unique_ptr<IngestObject> object) {
     Report(std::move(object->entry), object->status);
     return;
   }
+  if (!object->unchanged.is_zero()) {
+    const VersionId version = object->unchanged;
+    unchanged_.push_back({std::move(object), version, ObjectState::kUnchanged});
+    return Wake();
+  }
   if (object->clear.chunk_count > kChunksPerPart && object->clear.parts.empty()) {
     PartsJob job;
     job.count = static_cast<uint32_t>(1 + (object->clear.chunk_count - 1) / kChunksPerPart);

@@ -26,6 +26,8 @@ struct IngestObject {
   // Guarded by the monitor, with clear.chunks.
   uint32_t waits = 1;                 // The worker that reads it, and each chunk not decided yet.
   uint32_t new_chunks = 0;            // Not stored before this object.
+  bool put = false;                   // A chunk of it was put in this session, or may be yet.
+  VersionId unchanged;                // The version that has the same content, or zero.
   VersionId short_version;            // Of the same content, but not whole on the nodes; or zero.
   uint64_t map_version = UINT64_MAX;  // The oldest by which one of its chunks was acknowledged.
   Status status;

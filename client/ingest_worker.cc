@@ -44,6 +44,7 @@ IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t work
       store_(parts.store),
       maker_(parts.maker),
       committer_(parts.committer),
+      known_(parts.known),
       plan_(plan),
       workers_(workers),
       sealer_(parts.ctx.vault.domain_keys(), FewNodesElsewhere(parts.ctx)) {
@@ -59,7 +60,10 @@ void IngestWorker::Run() {
     Slab& current = slabs_[turn % 2];
     const bool filled = Fill(current, /*wait=*/previous == nullptr);
     if (filled) Process(current);
-    if (previous != nullptr) store_.Complete(previous->round, sealer_);
+    if (previous != nullptr) {
+      store_.Complete(previous->round, sealer_);
+      Conclude(*previous);
+    }
     store_.ResolveDisputes(sealer_);
     if (ctx_.inline_mode()) committer_.Poll();
     previous = filled ? &current : nullptr;
@@ -81,6 +85,7 @@ bool IngestWorker::Fill(Slab& slab, bool wait) {
   slab.batch.messages.clear();
   slab.streams.clear();
   slab.short_files.clear();
+  slab.known.clear();
   slab.round.owned.clear();
   slab.round.claims.clear();
   if (Stopping()) {
@@ -100,7 +105,6 @@ void IngestWorker::TakeStreams() {
     if (!entry) return;
     std::unique_ptr<Stream> stream = Open(*std::move(entry), &Source::Open);
     if (stream == nullptr) continue;
-    stream->object->entry.parent.reset();
     ++ctx_.open_streams;
     streams_.push_back(std::move(stream));
   }
@@ -109,12 +113,14 @@ void IngestWorker::TakeStreams() {
 // The digests of a file are one chain: while there are short files to mix in, no slice is longer
 // than what each lane gets of the slab.
 void IngestWorker::FillSlices(Slab& slab) {
-  if (streams_.empty()) return;
-  const size_t n = streams_.size();
+  const auto is_whole = [](const auto& stream) { return stream->whole; };
+  const auto n = static_cast<size_t>(std::ranges::count(streams_, false, is_whole));
+  if (n == 0) return;
   size_t slice = plan_.slab_bytes / n;
   if (feed_.short_waiting()) slice = std::min(slice, plan_.slice_bytes);
   slice = slice / kMessageAlign * kMessageAlign;
   for (const std::unique_ptr<Stream>& stream : streams_) {
+    if (stream->whole) continue;
     const Status read = ReadSlice(slab, *stream, slice);
     if (read.ok()) continue;
     stream->ended = true;
@@ -252,7 +258,23 @@ Status IngestWorker::ReadSlice(Slab& slab, Stream& stream, size_t slice) {
   return absl::OkStatus();
 }
 
+void IngestWorker::AskWhatIsKnown(Slab& slab) {
+  std::vector<Stream*> streams;
+  std::vector<const SourceEntry*> entries;
+  for (Stream* stream : slab.streams) {
+    if (std::exchange(stream->asked, true)) continue;
+    streams.push_back(stream);
+    entries.push_back(&stream->object->entry);
+  }
+  std::vector<std::optional<KnownContent>> known = known_.Find(entries);
+  for (size_t i = 0; i < streams.size(); ++i) streams[i]->known = known[i];
+  for (size_t i = 0; i < slab.streams.size(); ++i) {
+    if (slab.streams[i]->known) slab.batch.messages[i].digests = 0;
+  }
+}
+
 void IngestWorker::Process(Slab& slab) {
+  AskWhatIsKnown(slab);
   if (Digest(slab.batch) != kernels::Status::kOk) {
     for (Stream* stream : slab.streams) {
       stream->ended = true;
@@ -262,7 +284,13 @@ void IngestWorker::Process(Slab& slab) {
   }
   cuts_.clear();
   for (size_t i = 0; i < slab.streams.size(); ++i) {
-    CutObject(slab.batch.messages[i], *slab.streams[i]);
+    Stream& stream = *slab.streams[i];
+    if (!stream.again) {
+      CutObject(slab.batch.messages[i], stream);
+    } else if (const Status same = MatchObject(slab.batch.messages[i], stream); !same.ok()) {
+      stream.ended = true;
+      Release(stream.object, same);
+    }
   }
   store_.Begin(cuts_, slab.round);
   FinishObjects(slab);
@@ -310,14 +338,31 @@ void IngestWorker::CutObject(const kernels::Message& message, Stream& stream) {
   stream.carry = message.data.subspan(at);
 }
 
+Status IngestWorker::MatchObject(const kernels::Message& message, Stream& stream) {
+  const std::vector<SealedChunkInfo>& before = stream.object->sealed_chunks;
+  for (const kernels::Chunk& chunk : message.chunks) {
+    if (stream.matched == before.size()) return Changed();
+    if (IdentityOf(chunk).h != before[stream.matched++].h) return Changed();
+  }
+  if (message.last && stream.matched != before.size()) return Changed();
+  stream.carry = message.data.subspan(message.consumed);
+  return absl::OkStatus();
+}
+
 // Makes the manifests of what is read to its end, while the nodes answer for its chunks.
 void IngestWorker::FinishObjects(Slab& slab) {
   std::vector<std::pair<IngestObject*, Status>> finished;
   for (size_t i = 0; i < slab.streams.size(); ++i) {
     const kernels::Message& message = slab.batch.messages[i];
-    if (!message.last) continue;
     Stream& stream = *slab.streams[i];
+    if (!message.last || stream.ended) continue;
+    if (stream.known) {
+      stream.whole = true;
+      slab.known.push_back(i);
+      continue;
+    }
     stream.ended = true;
+    stream.object->entry.parent.reset();
     finished.emplace_back(stream.object, maker_.Make(*stream.object, message.result));
   }
   {
@@ -328,6 +373,70 @@ void IngestWorker::FinishObjects(Slab& slab) {
     }
   }
   DropEndedStreams();
+}
+
+// Content that is the same, and of which nothing had to be put, is unchanged. If something was put,
+// the coordinator is asked by a commit, as it knows whether that went to the right nodes.
+void IngestWorker::Conclude(Slab& slab) {
+  std::vector<size_t> again;
+  for (size_t i : slab.known) {
+    Stream& stream = *slab.streams[i];
+    IngestObject& object = *stream.object;
+    const bool same = ChunksHash(object.clear.chunks) == stream.known->chunks;
+    known_.Tell(same);
+    MonitorLock lock(*ctx_.monitor);
+    if (object.status.ok() && (!same || object.put)) {
+      again.push_back(i);
+      continue;
+    }
+    stream.ended = true;
+    object.entry.parent.reset();
+    object.clear.name = object.entry.name;
+    object.clear.type = object.entry.type;
+    object.clear.chunk_count = object.sealed_chunks.size();
+    object.unchanged = stream.known->version;
+    ctx_.Drop(&object);
+  }
+  DigestAgain(slab, again);
+  DropEndedStreams();
+}
+
+void IngestWorker::DigestAgain(Slab& slab, const std::vector<size_t>& messages) {
+  kernels::Batch batch;
+  std::vector<Stream*> streams;
+  for (size_t i : messages) {
+    Stream& stream = *slab.streams[i];
+    stream.known.reset();
+    stream.state.Reset();
+    const kernels::Message& message = slab.batch.messages[i];
+    if (message.data.size() == stream.offset) {
+      streams.push_back(&stream);
+      batch.messages.push_back({.data = message.data,
+                                .last = true,
+                                .digests = ctx_.options.digests,
+                                .state = &stream.state});
+    } else if (const Status rewound = Rewind(stream); !rewound.ok()) {
+      stream.ended = true;
+      Release(stream.object, rewound);
+    }
+  }
+  const bool digested = Digest(batch) == kernels::Status::kOk;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    streams[i]->ended = true;
+    Release(streams[i]->object, digested
+                                    ? maker_.Make(*streams[i]->object, batch.messages[i].result)
+                                    : absl::InternalError("the engine failed"));
+  }
+}
+
+Status IngestWorker::Rewind(Stream& stream) {
+  const FileStamp before = stream.object->entry.stamp;
+  RETURN_IF_ERROR(OpenAgain(stream));
+  if (stream.object->entry.stamp != before) return Changed();
+  stream.whole = false;
+  stream.again = true;
+  stream.carry = {};
+  return absl::OkStatus();
 }
 
 void IngestWorker::Release(IngestObject* object, const Status& status) {
@@ -342,6 +451,7 @@ void IngestWorker::DropEndedStreams() {
 
 void IngestWorker::AbandonStreams(const Status& status) {
   for (const std::unique_ptr<Stream>& stream : streams_) {
+    if (stream->whole) continue;  // Conclude sees to it.
     stream->ended = true;
     Release(stream->object, status);
   }

@@ -13,6 +13,7 @@
 #include "client/ingest_chunks.h"
 #include "client/ingest_commit.h"
 #include "client/ingest_feed.h"
+#include "client/ingest_known.h"
 #include "client/ingest_manifest.h"
 #include "client/sealer.h"
 
@@ -36,6 +37,7 @@ class IngestWorker {
     ChunkStore& store;
     ManifestMaker& maker;
     Committer& committer;
+    KnownContents& known;
   };
   IngestWorker(const Parts& parts, const SlabPlan& plan, size_t workers, MutableBytes slab0,
                MutableBytes slab1);
@@ -53,6 +55,15 @@ class IngestWorker {
     Bytes carry;          // Read, not yet cut; in the slab before.
     bool ended = false;
     kernels::DigestState state;
+    // The vault has content of this name: while the chunks may turn out to be the same, the object
+    // is not digested.
+    bool asked = false;
+    std::optional<KnownContent> known;
+    bool whole = false;  // Read to its end, and waiting for what is decided of its chunks.
+    // Read a second time, for its digests, as it is not what was known: how many chunks are so far
+    // the same as the first time.
+    bool again = false;
+    size_t matched = 0;
   };
   struct Slab {
     MutableBytes memory;
@@ -60,6 +71,7 @@ class IngestWorker {
     kernels::Batch batch;
     std::vector<std::unique_ptr<Stream>> short_files;  // Whole in this slab.
     std::vector<Stream*> streams;                      // Whose bytes batch.messages[i] is.
+    std::vector<size_t> known;                         // Of messages that end a known object.
     ChunkStore::Round round;
 
     size_t room() const { return memory.size() - used; }
@@ -86,11 +98,19 @@ class IngestWorker {
   // Reads the stream's next bytes, at most `slice` with the carry, into a message of the slab.
   Status ReadSlice(Slab& slab, Stream& stream, size_t slice);
 
+  void AskWhatIsKnown(Slab& slab);
   void Process(Slab& slab);
   kernels::Status Digest(kernels::Batch& batch);
   void CutObject(const kernels::Message& message, Stream& stream);
   ChunkIdentity IdentityOf(const kernels::Chunk& chunk) const;
+  // The same for a stream's second pass; an error when it is not what it was.
+  Status MatchObject(const kernels::Message& message, Stream& stream);
   void FinishObjects(Slab& slab);
+  // Decides objects of known content, once it is clear which of their chunks the nodes had.
+  void Conclude(Slab& slab);
+  // Digests an object that is not what was known, from its bytes in the slab or from its file.
+  void DigestAgain(Slab& slab, const std::vector<size_t>& messages);
+  Status Rewind(Stream& stream);
   void Release(IngestObject* object, const Status& status);
   // Drops streams that are read to their end or have failed.
   void DropEndedStreams();
@@ -102,6 +122,7 @@ class IngestWorker {
   ChunkStore& store_;
   ManifestMaker& maker_;
   Committer& committer_;
+  KnownContents& known_;
   const SlabPlan plan_;
   const size_t workers_;
   Sealer sealer_;

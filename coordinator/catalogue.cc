@@ -151,8 +151,10 @@ StatusOr<NewestVersion> DecodeNewest(std::string_view key, std::string_view valu
   if (!manifest.ok()) {
     return RowError(manifest.status(), absl::StrCat("object ", Printable(parsed->name)));
   }
-  return NewestVersion{parsed->version_number, true, manifest->type, manifest->tag_sha256,
-                       manifest->version};
+  NewestVersion newest{parsed->version_number, true, manifest->type, manifest->tag_sha256,
+                       manifest->version,      {}};
+  if (manifest->parts.empty()) newest.chunks = ChunksHash(manifest->chunks);
+  return newest;
 }
 
 }  // namespace

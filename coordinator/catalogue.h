@@ -61,6 +61,7 @@ struct NewestVersion {
   ObjectType type = ObjectType::kFile;
   ObjectTag tag_sha256;
   VersionId version;
+  std::optional<Hash256> chunks;  // ChunksHash of its chunks; none when it has parts.
 };
 
 struct ListRange {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/mutant.h"
+#include "common/base/mutant.h"
 
 namespace holdfast {
 

@@ -229,7 +229,7 @@ Status Planner::DecideObjects() {
     if (!newest || !newest->there) ++plan_.counters.objects;
     ++plan_.counters.versions;
     const uint64_t number = newest ? newest->version_number + 1 : 1;
-    newest = NewestVersion{number, true, m.type, m.tag_sha256, m.version};
+    newest = NewestVersion{number, true, m.type, m.tag_sha256, m.version, {}};
     ObjectRow row;
     row.commit_number = context_.head.number + 1;
     row.leaf_index = static_cast<uint32_t>(i);

@@ -127,6 +127,8 @@ void Coordinator::Impl::Run(Pending pending) {
       return Answer(m, reply, &List);
     case rpc::kListCollections:
       return Answer(m, reply, &ListCollections);
+    case rpc::kFindContent:
+      return Answer(m, reply, &Impl::FindContent);
     case rpc::kGetSignature:
       return Answer(m, reply, &GetSignature);
     case rpc::kGetSealingKey:

@@ -76,6 +76,7 @@ class Coordinator::Impl {
   void PutPart(const RpcMessage& request, const ReplyFn& reply);
   void GetPart(const RpcMessage& request, const ReplyFn& reply);
   void FindSame(const RpcMessage& request, const ReplyFn& reply);
+  StatusOr<proto::FindContentReply> FindContent(const proto::FindContentRequest& request);
   // The manifest of the newest version, if it has the content that is asked for.
   StatusOr<std::optional<ClearManifest>> FindSameManifest(const proto::FindSameRequest& request);
   void CheckCatalogue(const RpcMessage& request, const ReplyFn& reply);

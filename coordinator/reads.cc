@@ -140,6 +140,29 @@ StatusOr<proto::LookupReply> Lookup(Catalogue& catalogue, const proto::LookupReq
       "no ", version, "object \"", PrintableObject(request.collection(), request.name()), "\""));
 }
 
+StatusOr<proto::FindContentReply> FindContent(Catalogue& catalogue,
+                                              const proto::FindContentRequest& request) {
+  ASSIGN_OR_RETURN(const std::optional<CollectionRow> collection,
+                   catalogue.FindCollection(request.collection()));
+  proto::FindContentReply reply;
+  for (int i = 0; i < request.names_size(); ++i) reply.add_contents();
+  if (!collection) return reply;
+  std::vector<std::string_view> names(request.names().begin(), request.names().end());
+  std::ranges::sort(names);
+  names.erase(std::ranges::unique(names).begin(), names.end());
+  ASSIGN_OR_RETURN(const auto newest, catalogue.FindNewest(collection->number, names));
+  for (int i = 0; i < request.names_size(); ++i) {
+    const auto at = std::ranges::lower_bound(names, std::string_view(request.names(i)));
+    const std::optional<NewestVersion>& found = newest[at - names.begin()];
+    if (!found || !found->there || !found->chunks) continue;
+    proto::KnownContent& content = *reply.mutable_contents(i);
+    content.set_version(ToString(found->version.bytes()));
+    content.set_type(static_cast<uint32_t>(found->type));
+    content.set_chunks(ToString(*found->chunks));
+  }
+  return reply;
+}
+
 StatusOr<proto::ListReply> List(Catalogue& catalogue, const proto::ListRequest& request) {
   if (request.removed()) return ListRemoved(catalogue, request);
   ASSIGN_OR_RETURN(CollectionRow collection, catalogue.GetCollection(request.collection()));

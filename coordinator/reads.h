@@ -8,6 +8,8 @@
 namespace holdfast {
 
 StatusOr<proto::LookupReply> Lookup(Catalogue& catalogue, const proto::LookupRequest& request);
+StatusOr<proto::FindContentReply> FindContent(Catalogue& catalogue,
+                                              const proto::FindContentRequest& request);
 // A page ends after `limit` entries (at most 10,000; 0: 1,000) or about 16 MiB, and never between
 // two versions of one name.
 StatusOr<proto::ListReply> List(Catalogue& catalogue, const proto::ListRequest& request);

@@ -91,6 +91,7 @@ uint32_t RolesFor(uint16_t method) {
     case rpc::kPutPart:
     case rpc::kCloseSession:
     case rpc::kFindSame:
+    case rpc::kFindContent:
       return kIngest;
     case rpc::kLookup:
     case rpc::kList:

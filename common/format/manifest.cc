@@ -403,6 +403,13 @@ StatusOr<PartRecord> DecodePartRecord(const AeadKey& catalogue_part_key, const R
   return record;
 }
 
+Hash256 ChunksHash(std::span<const ChunkRef> chunks) {
+  Buffer ids;
+  Writer writer(ids);
+  for (const ChunkRef& chunk : chunks) writer.Id(chunk.id);
+  return Sha256(ids);
+}
+
 Hash256 ManifestLeaf(const DomainId& domain, std::string_view collection, Bytes clear_manifest) {
   Buffer head;
   Writer writer(head);

@@ -86,6 +86,8 @@ struct ManifestPart {
   std::vector<SealedChunkInfo> sealed_chunks;
 };
 RecordId PartId(const VersionId& version, uint32_t index);
+// SHA-256 of the chunks' ids, in order: content that has it is the same, byte for byte.
+Hash256 ChunksHash(std::span<const ChunkRef> chunks);
 Buffer EncodePartClear(std::span<const ChunkRef> chunks);
 StatusOr<std::vector<ChunkRef>> DecodePartClear(Bytes bytes);
 

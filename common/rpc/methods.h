@@ -48,6 +48,7 @@ enum Method : uint16_t {
   kGcStart = 84,
   kGcStatus = 85,
   kGcStop = 86,
+  kFindContent = 87,
 };
 
 // Whether requests or replies carry records: they travel apart from the rest.

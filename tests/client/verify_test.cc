@@ -15,7 +15,7 @@ using testing::RandomBytes;
 using testing::TestVault;
 using ::testing::UnorderedElementsAre;
 
-struct Recorder : VerifyObserver {
+struct VerifyRecorder : VerifyObserver {
   void OnObjectError(const std::string& collection, const std::string& name, bool lost,
                      const Status& status) override {
     errors.push_back(collection + "/" + name + (lost ? " lost" : ""));
@@ -37,7 +37,7 @@ class VerifyTest : public ::testing::TestWithParam<int> {
     EXPECT_TRUE(summary.ok()) << summary.status();
     return summary.value_or(VerifySummary{});
   }
-  Recorder recorder_;
+  VerifyRecorder recorder_;
 };
 INSTANTIATE_TEST_SUITE_P(Threads, VerifyTest, ::testing::Values(-1, 1, 3));
 
@@ -205,14 +205,14 @@ TEST_P(VerifyTest, ThePrefixIsByComponent) {
                     {.name = "a-b", .content = "1"},
                     {.name = "a/x", .content = "2"}});
   EXPECT_EQ(Run(t, "case", "a").objects, 2u);
-  Recorder recorder;
+  VerifyRecorder recorder;
   EXPECT_TRUE(absl::IsNotFound(
       Verify(t.vault(), {.collection = "case", .prefix = "zz"}, recorder).status()));
 }
 
 TEST_P(VerifyTest, AnIngestOnlyKeyIsRefused) {
   TestVault t;
-  Recorder recorder;
+  VerifyRecorder recorder;
   EXPECT_TRUE(absl::IsPermissionDenied(
       Verify(*t.VaultWith(*MakeIngestOnly(t.key())), {.threads = GetParam()}, recorder).status()));
 }

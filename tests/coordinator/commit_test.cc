@@ -451,6 +451,45 @@ TEST_F(SamePartsTest, AVersionIsFoundOnceItsCommitIsOnTheNodes) {
   EXPECT_EQ(ParseHead<proto::FindSameReply>(***found)->version(), ToString(second.version.bytes()));
 }
 
+TEST_F(CommitTest, NewestContentIsFoundByName) {
+  const auto find = [&](const std::string& collection, const std::vector<std::string>& names) {
+    proto::FindContentRequest request;
+    request.set_collection(collection);
+    for (const std::string& name : names) request.add_names(name);
+    auto reply = vault.Rpc<proto::FindContentReply>(rpc::kFindContent, request);
+    EXPECT_TRUE(reply.ok()) << reply.status();
+    return reply.ok() ? *reply : proto::FindContentReply();
+  };
+  ASSERT_TRUE(vault.Store("case", {{"a", "1"}, {"b", "2"}, {"gone", "3"}}).ok());
+  const auto second = vault.Store("case", {{"a", "new"}, {"e", "", ObjectType::kFile, 0}});
+  ASSERT_TRUE(second.ok());
+  proto::RemoveRequest remove;
+  remove.set_collection("case");
+  remove.set_name("gone");
+  remove.set_request(std::string(16, 'r'));
+  ASSERT_TRUE(vault.Rpc<proto::RemoveReply>(rpc::kRemove, remove).ok());
+
+  const auto found = find("case", {"e", "a", "none", "a", "gone"});
+  ASSERT_EQ(found.contents_size(), 5);
+  EXPECT_EQ(found.contents(0).version(), second->results(1).version());
+  EXPECT_EQ(found.contents(0).chunks(), ToString(Sha256(Bytes())));
+  EXPECT_EQ(found.contents(1).version(), second->results(0).version());
+  EXPECT_EQ(found.contents(1).type(), static_cast<uint32_t>(ObjectType::kFile));
+  auto row = DecodeObjectRow(Lookup(vault, "a")->object().row());
+  EXPECT_EQ(found.contents(1).chunks(),
+            ToString(ChunksHash(DecodeClearManifest(row->manifest)->chunks)));
+  EXPECT_EQ(found.contents(3).version(), found.contents(1).version());
+  for (const int none : {2, 4}) EXPECT_EQ(found.contents(none).version(), "");
+  EXPECT_EQ(find("no such", {"a"}).contents(0).version(), "");
+  EXPECT_EQ(find("case", {}).contents_size(), 0);
+
+  // Nor is a client made to wait.
+  vault.node(0).silent_commits = true;
+  SessionId session = vault.MustOpenSession();
+  EXPECT_FALSE(vault.Commit(vault.MakeCommit(session, "case", {{"a", "newer"}})).ok());
+  EXPECT_EQ(find("case", {"a"}).contents(0).version(), "");
+}
+
 TEST_F(CommitTest, FullDiskStoresNothingAndTheNextCommitWorks) {
   SessionId session = vault.MustOpenSession();
   vault.kv().before_write = [](const KvBatch&, bool) {
@@ -497,7 +536,8 @@ TEST_F(CommitTest, FailedDiskStopsTheCoordinator) {
 }
 
 TEST_F(CommitTest, MalformedMessagesAreRefused) {
-  for (uint16_t method = rpc::kOpenSession; method <= rpc::kFindSame + 1; ++method) {
+  for (uint16_t method = rpc::kOpenSession; method <= rpc::kFindContent + 1; ++method) {
+    if (method > rpc::kFindSame + 1 && method < rpc::kFindContent) continue;
     RpcMessage message;
     message.method = method;
     message.head = "\xff\xff\xff";

@@ -100,6 +100,7 @@ const std::vector<std::pair<uint16_t, const char*>>& Requests() {
       {rpc::kGcStart, "GcStart"},
       {rpc::kGcStatus, "GcStatus"},
       {rpc::kGcStop, "GcStop"},
+      {rpc::kFindContent, "FindContent"},
   };
   return all;
 }
