@@ -78,6 +78,13 @@ int RunVerify(const Globals& globals, const VerifyArgs& args);
 
 int RunStatus(const Globals& globals);
 
+struct BenchArgs {
+  std::string dir = ".";
+  std::string out;
+  bool quick = false;
+};
+int RunBench(const Globals& globals, const BenchArgs& args);
+
 struct FsckArgs {
   bool rebuild_catalogue = false;
   bool accept_loss = false;

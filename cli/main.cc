@@ -41,6 +41,7 @@ struct Args {
   RemoveArgs remove;
   VerifyArgs verify;
   FsckArgs fsck;
+  BenchArgs bench;
   KeyExportArgs key_export;
   ClusterInitArgs cluster_init;
   ClusterJoinArgs cluster_join;
@@ -204,6 +205,19 @@ void AddBackup(CLI::App& app, Args& args) {
       "cluster `coordinator rebuild --backup FILE`. Nodes have all that is in it.");
 }
 
+void AddBench(CLI::App& app, Args& args) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine; takes about a minute");
+  bench
+      ->add_option("--dir", args.bench.dir,
+                   "Where the disk is measured, with files that are removed again")
+      ->capture_default_str();
+  bench->add_option("--out", args.bench.out, "File for the profile, which is JSON");
+  bench->add_flag("--quick", args.bench.quick, "In seconds: for a look, not to plan with");
+  bench->footer(
+      "Processors, a CUDA device if there is one, the disk of --dir and a catalogue on it; with\n"
+      "--vault tcp://HOST:PORT the way to each node of that cluster too. Nothing else should run.");
+}
+
 void AddKeys(CLI::App& app, Args& args) {
   CLI::App* key = app.add_subcommand("key", "Work with key files");
   key->require_subcommand(1);
@@ -337,6 +351,7 @@ int Dispatch(const CLI::App& app, const Args& args) {
   if (verb == "gc") return RunGc(args.globals, args.gc);
   if (verb == "restore") return RunRestore(args.globals, args.restore);
   if (verb == "verify") return RunVerify(args.globals, args.verify);
+  if (verb == "bench") return RunBench(args.globals, args.bench);
   if (verb == "status") return RunStatus(args.globals);
   if (verb == "fsck") return RunFsck(args.globals, args.fsck);
   if (verb == "key" || verb == "cluster") return DispatchCluster(app, args);
@@ -395,6 +410,7 @@ int Main(int argc, char** argv) {
   AddGc(app, args);
   AddCheckers(app, args);
   AddBackup(app, args);
+  AddBench(app, args);
   AddKeys(app, args);
   AddCluster(app, args);
   AddDaemons(app, args);

@@ -9,6 +9,7 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kMaxIdsPerRequest = 1'000'000;
+constexpr uint32_t kMaxProbe = 16u << 20;
 constexpr int64_t kDayNanos = 86400LL * 1'000'000'000;
 
 }  // namespace
@@ -122,6 +123,8 @@ void Node::Impl::Handle(RpcMessage request, ReplyFn reply) {
       return HandleTrash(request, reply);
     case rpc::kNodeCompact:
       return HandleCompact(request, reply);
+    case rpc::kNodeProbe:
+      return HandleProbe(request, reply);
     default:
       return reply(
           absl::InvalidArgumentError(absl::StrCat("a node knows no method ", request.method)));
@@ -280,6 +283,18 @@ void Node::Impl::HandleStat(const RpcMessage& request, const ReplyFn& reply) {
     answer.set_touch_epoch(entry->touch_epoch);
   }
   reply(MakeMessage(rpc::kNodeStat, out));
+}
+
+// Whose frames came as far as this is all that is asked.
+void Node::Impl::HandleProbe(const RpcMessage& request, const ReplyFn& reply) {
+  const auto head = ParseHead<proto::NodeProbeRequest>(request);
+  if (!head.ok()) return reply(head.status());
+  if (head->reply_bytes() > kMaxProbe) {
+    return reply(absl::InvalidArgumentError("a probe is answered with 16 MiB at most"));
+  }
+  RpcMessage out = MakeMessage(rpc::kNodeProbe, proto::NodeProbeReply());
+  if (head->reply_bytes() > 0) out.frames.push_back(SharedBytes::Own(Buffer(head->reply_bytes())));
+  reply(std::move(out));
 }
 
 void Node::Impl::HandleStatus(const ReplyFn& reply) {

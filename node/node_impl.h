@@ -42,6 +42,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   // node.cc
   void HandleStat(const RpcMessage& request, const ReplyFn& reply);
   void HandleStatus(const ReplyFn& reply);
+  void HandleProbe(const RpcMessage& request, const ReplyFn& reply);
   Status OnWritten(const Batch& batch, const Log::Written& written);
   Status IndexBatch(const Batch& batch, const Log::Written& written);
   void FlushIndexSometimes(uint64_t written_bytes);

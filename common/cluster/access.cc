@@ -76,6 +76,8 @@ uint32_t RolesFor(uint16_t method) {
     case rpc::kNodeStat:
     case rpc::kNodeCheckSegment:
       return kReader | kOperator | kServers;
+    case rpc::kNodeProbe:
+      return kIngest | kReader | kOperator;
     case rpc::kNodeListCommits:
     case rpc::kNodeConfigure:
     case rpc::kNodeDigests:

@@ -23,6 +23,7 @@ enum Method : uint16_t {
   kNodeListRecords = 14,
   kNodeTrash = 15,
   kNodeCompact = 16,
+  kNodeProbe = 17,
 
   // Coordinator.
   kOpenSession = 64,
@@ -55,7 +56,7 @@ enum Method : uint16_t {
 constexpr bool IsBulk(uint16_t method) {
   return method == kNodePut || method == kNodeGet || method == kNodeListCommits ||
          method == kPutPart || method == kGetPart || method == kNodeListGroup ||
-         method == kBackupPage || method == kNodeListRecords;
+         method == kBackupPage || method == kNodeListRecords || method == kNodeProbe;
 }
 
 // Of NodeListRecordsReply.

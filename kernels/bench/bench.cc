@@ -2,14 +2,11 @@
 // (device_bench.h).
 //
 //   kernels_bench [--cuda] [--json FILE] [--seconds S] [--small]
-//   kernels_bench --tree DIR [--threads N]      cuts and hashes the files of a directory, once
 //
 // prints GB/s (1e9 bytes) of every lane kernel; of every digest on every path over counts and sizes
 // of messages; of Poly1305 and the cut scan; and of whole engines on batches as ingest makes them.
 // The measure is the least CPU time of the thread over repeated runs, as neighbours on a shared
 // machine only ever add. --small leaves out what needs more than 64 MiB.
-#include <time.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -23,10 +20,10 @@
 
 #include "kernels/bench/device_bench.h"
 #include "kernels/bench/report.h"
-#include "kernels/bench/tree_bench.h"
 #include "kernels/cpu/code.h"
 #include "kernels/cpu/cpu_engine.h"
 #include "kernels/cpu/scan.h"
+#include "kernels/measure.h"
 
 namespace holdfast::kernels {
 namespace {
@@ -38,15 +35,7 @@ struct Options {
   double seconds = 0.3;  // Per measure.
   size_t most = 1024 * kMi;
   bool cuda = false;
-  std::string tree;
-  int threads = 2;
 };
-
-double CpuSeconds() {
-  timespec t;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
-}
 
 class Bench {
  public:
@@ -90,14 +79,7 @@ class Bench {
 
   // The least time of `run`, which takes `bytes`, in GB/s.
   double Measure(size_t bytes, const std::function<void()>& run) const {
-    double best = 1e300;
-    const double start = CpuSeconds();
-    for (int rounds = 0; rounds < 3 || CpuSeconds() - start < options_.seconds; ++rounds) {
-      const double from = CpuSeconds();
-      run();
-      best = std::min(best, CpuSeconds() - from);
-    }
-    return static_cast<double>(bytes) / best / 1e9;
+    return BestRate(bytes, options_.seconds, run) / 1e9;
   }
 
   // What code.cc wants to know: the time of one block in every lane.
@@ -193,21 +175,21 @@ class Bench {
       std::mt19937_64 rng(3);
       std::vector<uint64_t> keys(entries);
       for (uint64_t& key : keys) key = rng();
-      const double start = CpuSeconds();
+      const double start = ThreadCpuSeconds();
       table->Insert(keys);
       const auto rate = [&](size_t count, double seconds) {
         return static_cast<double>(count) / seconds / 1e6;
       };
-      report_.Rate("host", "table insert", entries, rate(entries, CpuSeconds() - start));
+      report_.Rate("host", "table insert", entries, rate(entries, ThreadCpuSeconds() - start));
       std::vector<uint8_t> found(1'000'000);
       for (const bool there : {true, false}) {
         if (!there) {
           for (size_t i = 0; i < found.size(); ++i) keys[i] = rng();
         }
-        const double from = CpuSeconds();
+        const double from = ThreadCpuSeconds();
         table->Find(std::span(keys).first(found.size()), table->epoch(), found);
         report_.Rate("host", there ? "table find, there" : "table find, not there", entries,
-                     rate(found.size(), CpuSeconds() - from));
+                     rate(found.size(), ThreadCpuSeconds() - from));
       }
     }
   }
@@ -276,10 +258,6 @@ int Main(int argc, char** argv) {
       options.most = 64 * kMi;
     } else if (arg == "--cuda") {
       options.cuda = true;
-    } else if (arg == "--tree" && i + 1 < argc) {
-      options.tree = argv[++i];
-    } else if (arg == "--threads" && i + 1 < argc) {
-      options.threads = std::max(1, std::atoi(argv[++i]));
     } else if (arg == "--json" && i + 1 < argc) {
       options.json = argv[++i];
     } else if (arg == "--seconds" && i + 1 < argc) {
@@ -290,7 +268,6 @@ int Main(int argc, char** argv) {
     }
   }
   Report report(options.json);
-  if (!options.tree.empty()) return RunTreeBench(report, options.tree, options.threads) ? 0 : 1;
   if (options.cuda && !RunDeviceBench(report, options.seconds, options.most)) return 1;
   Bench(options, report).Run();
   return 0;

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""`holdfast bench`: the profile of this machine, and of the way to the nodes of a cluster."""
+
+import json
+import os
+
+import harness
+from cluster import Cluster
+from harness import BINARY, NOT_FOUND, OK, HoldfastTest, run_command
+
+
+class BenchTest(HoldfastTest):
+    def bench(self, *args, expect=OK):
+        result = run_command([BINARY, "bench", "--quick", *args])
+        self.assertEqual(expect, result.code, result)
+        return result
+
+    def must_be_measured(self, what, value):
+        """Every rate and time in it is a number above zero."""
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                self.must_be_measured(f"{what}.{key}", inner)
+        elif isinstance(value, list):
+            self.assertTrue(value, what)
+            for i, inner in enumerate(value):
+                self.must_be_measured(f"{what}[{i}]", inner)
+        elif "per_second" in what or "seconds" in what:
+            self.assertGreater(value, 0, what)
+
+    def test_profile(self):
+        disk, out = self.path("disk"), self.path("profile.json")
+        os.mkdir(disk)
+        printed = json.loads(self.bench("--dir", disk, "--out", out, "--json").out)
+        with open(out, encoding="utf-8") as file:
+            profile = json.load(file)
+        self.assertEqual(printed, profile)
+        self.assertEqual([], os.listdir(disk))  # It leaves nothing.
+        self.assertEqual(("machine-profile", 1, True),
+                         (profile["type"], profile["version"], profile["quick"]))
+        self.must_be_measured("profile", profile)
+        self.assertEqual(os.cpu_count(), profile["machine"]["cores"])
+        self.assertEqual(disk, profile["disk"]["directory"])
+        self.assertNotIn("network", profile)
+        kernels = {(k["path"], k["algorithm"]) for k in profile["cpu"]["kernels"]}
+        self.assertLessEqual({("portable", a) for a in ("sha256", "sha1", "md5", "poly1305", "cut")},
+                             kernels)
+
+    def test_for_people(self):
+        disk = self.path("disk")
+        os.mkdir(disk)
+        text = self.bench("--dir", disk).out.decode()
+        for word in ("kernels, one core", "engine ", "disk of ", "catalogue there", "rows listed"):
+            self.assertIn(word, text)
+
+    def test_a_directory_that_is_not_there(self):
+        result = self.bench("--dir", self.path("none"), expect=NOT_FOUND)
+        self.assertEqual(1, result.err.count(b"\n"), result)
+        self.assertIn(b"none", result.err)
+
+    def test_cluster(self):
+        disk = self.path("disk")
+        os.mkdir(disk)
+        cluster = Cluster(self, self.path("cluster"), nodes=2, replicas=2)
+        report = cluster.run("bench", "--quick", "--dir", disk, "--json").json_of("machine-profile")
+        network = report[-1]["network"]
+        self.assertEqual([0, 1], [node["node"] for node in network])
+        self.must_be_measured("network", network)
+
+
+if __name__ == "__main__":
+    harness.main()
