@@ -114,7 +114,8 @@ int Main(int argc, char** argv) {
   app.add_option("--preset", options.preset,
                  "M: 5,147 files, 3.00 GB: images around 300 KB and a few videos of 20-90 MB, "
                  "35 % exact duplicates, 10 % edited copies. "
-                 "S: 150,000 files of about 15 KB, half of them duplicates")
+                 "S: 150,000 files of about 15 KB, half of them duplicates. "
+                 "V: 320 files, 8 GB: seven of ten originals are videos")
       ->capture_default_str();
   app.add_option("--scale", options.scale, "Times the preset's files and bytes")
       ->capture_default_str();
@@ -124,6 +125,10 @@ int Main(int argc, char** argv) {
                  "Bytes, in place of the preset's (within a factor of 4)");
   app.add_option("--duplicates", options.duplicates, "Share of exact duplicates, 0 to below 1");
   app.add_option("--edited", options.edited, "Share of edited copies, 0 to below 1");
+  app.add_option("--videos", options.videos, "Share of originals that are videos, 0 to 1");
+  app.add_option("--sigma", options.sigma, "Spread of the other sizes, which are log-normal");
+  app.add_option("--edits", options.edits, "How copies are edited: some of head,tail,inside")
+      ->delimiter(',');
   app.add_option("--threads", threads, "Writers")->check(CLI::Range(1, 256));
   CLI11_PARSE(app, argc, argv);
   try {

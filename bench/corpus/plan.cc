@@ -67,8 +67,10 @@ Shape ShapeOf(const PlanOptions& options) {
     shape = {5'147, 3'000'000'000, 0.35, 0.10, 0.01, 0.6, 8 * 1024, 256};
   } else if (options.preset == "S") {
     shape = {150'000, 2'250'000'000, 0.50, 0.0, 0.0, 0.5, 512, 1'000};
+  } else if (options.preset == "V") {
+    shape = {320, 8'000'000'000, 0.15, 0.05, 0.70, 0.6, 8 * 1024, 64};
   } else {
-    throw std::invalid_argument("no such preset: " + options.preset + " (there are M and S)");
+    throw std::invalid_argument("no such preset: " + options.preset + " (there are M, S and V)");
   }
   if (!(options.scale > 0 && options.scale <= 1e6)) {
     throw std::invalid_argument("--scale must be above 0 and at most 1000000");
@@ -84,6 +86,11 @@ Shape ShapeOf(const PlanOptions& options) {
                     : static_cast<uint64_t>(bytes_per_file * static_cast<double>(shape.files));
   if (options.duplicates >= 0) shape.duplicates = options.duplicates;
   if (options.edited >= 0) shape.edited = options.edited;
+  if (options.videos >= 0) shape.videos = options.videos;
+  if (options.sigma >= 0) shape.sigma = options.sigma;
+  if (shape.videos > 1 || shape.sigma > 4) {
+    throw std::invalid_argument("--videos is a share, up to 1, and --sigma at most 4");
+  }
   if (shape.duplicates + shape.edited >= 1) {
     throw std::invalid_argument("--duplicates and --edited must be below 1 together");
   }
@@ -145,25 +152,41 @@ void FitToBytes(const Shape& shape, std::vector<Original>& originals) {
   }
 }
 
-// An original with bytes inserted near its head (as a metadata editor does), its tail cut (as a
-// broken copy is), or 64 bytes inserted somewhere.
-std::vector<Piece> Edit(const Piece& whole, uint64_t insert_stream, Random& random) {
+// How copies are edited: bytes inserted near the head (as a metadata editor does), the tail cut (as
+// that of a broken copy is), or 64 bytes inserted somewhere.
+enum class EditKind : uint8_t { kHead, kTail, kInside };
+
+std::vector<EditKind> EditKinds(const std::vector<std::string>& names) {
+  std::vector<EditKind> kinds;
+  for (const std::string& name : names) {
+    if (name != "head" && name != "tail" && name != "inside") {
+      throw std::invalid_argument("--edits takes head, tail and inside, not \"" + name + "\"");
+    }
+    kinds.push_back(name == "head"   ? EditKind::kHead
+                    : name == "tail" ? EditKind::kTail
+                                     : EditKind::kInside);
+  }
+  if (kinds.empty()) throw std::invalid_argument("--edits takes head, tail and inside");
+  return kinds;
+}
+
+std::vector<Piece> Edit(const Piece& whole, EditKind kind, uint64_t insert_stream, Random& random) {
   const auto slice = [&](uint64_t begin, uint64_t end) {
     return Piece{whole.stream, begin, end - begin, whole.kind};
   };
   const uint64_t size = whole.length;
-  switch (random.Below(3)) {
-    case 0: {
+  switch (kind) {
+    case EditKind::kHead: {
       const uint64_t at = kImageHeader.size();
       return {slice(0, at), {insert_stream, 0, random.Between(16, 4096)}, slice(at, size)};
     }
-    case 1:
+    case EditKind::kTail:
       return {slice(0, size - random.Between(size / 100, size / 10))};
-    default: {
-      const uint64_t at = random.Between(size / 10, size - size / 10);
-      return {slice(0, at), {insert_stream, 0, 64}, slice(at, size)};
-    }
+    case EditKind::kInside:
+      break;
   }
+  const uint64_t at = random.Between(size / 10, size - size / 10);
+  return {slice(0, at), {insert_stream, 0, 64}, slice(at, size)};
 }
 
 std::string Numbered(const char* before, uint64_t number, const char* after) {
@@ -201,6 +224,7 @@ uint64_t PlannedFile::size() const {
 
 Plan MakePlan(const PlanOptions& options) {
   const Shape shape = ShapeOf(options);
+  const std::vector<EditKind> kinds = EditKinds(options.edits);
   const auto share = [&](double part) {
     return static_cast<uint64_t>(static_cast<double>(shape.files) * part);
   };
@@ -232,7 +256,8 @@ Plan MakePlan(const PlanOptions& options) {
   for (const uint64_t i : duplicates) add({whole(i)});
   for (uint64_t k = 0; k < edited.size(); ++k) {
     const uint64_t insert_stream = count + k;
-    plan.unique_bytes += add(Edit(whole(edited[k]), insert_stream, random));
+    const EditKind kind = kinds[random.Below(kinds.size())];
+    plan.unique_bytes += add(Edit(whole(edited[k]), kind, insert_stream, random));
     for (const Piece& piece : plan.files.back().pieces) {
       if (piece.stream == insert_stream) plan.new_bytes += piece.length;
     }

@@ -14,13 +14,18 @@
 namespace holdfast::corpus {
 
 struct PlanOptions {
-  std::string preset = "M";  // "M": images and videos. "S": small files.
+  std::string preset = "M";  // "M": images and videos. "S": small files. "V": mostly videos.
   uint64_t seed = 1;
   double scale = 1.0;      // Of the preset's file count and bytes.
   uint64_t files = 0;      // 0: the preset's, times scale.
   uint64_t bytes = 0;      // 0: the preset's, in proportion to the files.
   double duplicates = -1;  // Share of files that are exact duplicates; below 0: the preset's.
   double edited = -1;      // Share of files that are edited copies; below 0: the preset's.
+  double videos = -1;      // Share of originals that are videos; below 0: the preset's.
+  double sigma = -1;       // Of the log-normal sizes of the others; below 0: the preset's.
+  // How copies are edited, any of it: bytes inserted near the head, cut off the tail, or inserted
+  // anywhere.
+  std::vector<std::string> edits = {"head", "tail", "inside"};
 };
 
 enum class StreamKind : uint8_t { kRaw, kImage, kVideo };
