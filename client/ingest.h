@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "client/source.h"
+#include "client/stage_clock.h"
 #include "client/vault.h"
 
 namespace holdfast {
@@ -23,6 +24,7 @@ struct IngestOptions {
   // How long it waits when too few nodes, or no coordinator, can take what it has. With threads
   // only.
   int64_t wait_nanos = 0;
+  JobTimes* times = nullptr;  // Of the threads that read and store.
 };
 
 enum class ObjectState : uint8_t { kStored, kUnchanged };

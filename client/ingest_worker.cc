@@ -47,7 +47,8 @@ IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t work
       known_(parts.known),
       plan_(plan),
       workers_(workers),
-      sealer_(parts.ctx.vault.domain_keys(), FewNodesElsewhere(parts.ctx)) {
+      sealer_(parts.ctx.vault.domain_keys(), FewNodesElsewhere(parts.ctx)),
+      clock_(parts.ctx.options.times) {
   slabs_[0].memory = slab0;
   slabs_[1].memory = slab1;
 }
@@ -58,9 +59,11 @@ void IngestWorker::Run() {
   Slab* previous = nullptr;
   for (size_t turn = 0;; ++turn) {
     Slab& current = slabs_[turn % 2];
+    clock_.Enter("read");
     const bool filled = Fill(current, /*wait=*/previous == nullptr);
     if (filled) Process(current);
     if (previous != nullptr) {
+      clock_.Enter("seal and put");
       store_.Complete(previous->round, sealer_);
       Conclude(*previous);
     }
@@ -274,7 +277,9 @@ void IngestWorker::AskWhatIsKnown(Slab& slab) {
 }
 
 void IngestWorker::Process(Slab& slab) {
+  clock_.Enter("ask what is known");
   AskWhatIsKnown(slab);
+  clock_.Enter("cut and digest");
   if (Digest(slab.batch) != kernels::Status::kOk) {
     for (Stream* stream : slab.streams) {
       stream->ended = true;
@@ -282,6 +287,7 @@ void IngestWorker::Process(Slab& slab) {
     }
     return DropEndedStreams();
   }
+  clock_.Enter("identify and pin");
   cuts_.clear();
   for (size_t i = 0; i < slab.streams.size(); ++i) {
     Stream& stream = *slab.streams[i];
@@ -351,6 +357,7 @@ Status IngestWorker::MatchObject(const kernels::Message& message, Stream& stream
 
 // Makes the manifests of what is read to its end, while the nodes answer for its chunks.
 void IngestWorker::FinishObjects(Slab& slab) {
+  clock_.Enter("manifests");
   std::vector<std::pair<IngestObject*, Status>> finished;
   for (size_t i = 0; i < slab.streams.size(); ++i) {
     const kernels::Message& message = slab.batch.messages[i];

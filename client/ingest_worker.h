@@ -126,6 +126,7 @@ class IngestWorker {
   const SlabPlan plan_;
   const size_t workers_;
   Sealer sealer_;
+  StageClock clock_;
   Slab slabs_[2];
   std::vector<std::unique_ptr<Stream>> streams_;
   std::optional<SourceEntry> held_;  // Did not fit into the slab before.

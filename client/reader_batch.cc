@@ -121,10 +121,13 @@ void ReadBatch::AskOthers() {
   }
 }
 
-std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine, Buffer& slab) {
+std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine, Buffer& slab,
+                                                            StageClock& clock) {
+  clock.Enter("wait for records");
   gets_.Wait();
   AskOthers();
   std::erase_if(slices_, [](const Slice& slice) { return slice.stream->finished; });
+  clock.Enter("open");
   if (slab.size() < bytes_) slab.resize(bytes_);
   slab_ = slab;
   size_t at = 0;
@@ -136,7 +139,9 @@ std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& eng
       OpenSlot(*slice.stream->job, slot);
     }
   }
+  clock.Enter("cut and digest");
   RunEngine(engine);
+  clock.Enter("compare and hand on");
   std::vector<std::shared_ptr<ReadStream>> unfinished;
   for (Slice& slice : slices_) {
     Settle(slice);

@@ -55,7 +55,8 @@ class ReadBatch {
   void Send();
   // Waits for the answers, checks, and hands out content. `slab` is scratch memory, kept between
   // batches. Returns the streams that have more slices, but for what ContinueIn took along.
-  std::vector<std::shared_ptr<ReadStream>> Process(kernels::Engine& engine, Buffer& slab);
+  std::vector<std::shared_ptr<ReadStream>> Process(kernels::Engine& engine, Buffer& slab,
+                                                    StageClock& clock);
 
   size_t slices() const { return slices_.size(); }
   uint64_t bytes() const { return bytes_; }

@@ -68,19 +68,24 @@ class BulkReader::Impl {
 
   void Work() {
     Buffer slab;
+    StageClock clock(options_.times);
     std::unique_ptr<ReadBatch> next;
     for (;;) {
+      clock.Enter("plan and ask");
       std::unique_ptr<ReadBatch> batch = next ? std::move(next) : Plan(/*wait=*/true, nullptr);
       if (batch == nullptr) return;
       next = Plan(/*wait=*/false, batch.get());
-      Process(*batch, slab);
+      Process(*batch, slab, clock);
     }
   }
 
   // Without threads: works off what is queued and open.
   void WorkHere() {
     Buffer slab;
-    while (std::unique_ptr<ReadBatch> batch = Plan(/*wait=*/false, nullptr)) Process(*batch, slab);
+    StageClock clock(options_.times);
+    while (std::unique_ptr<ReadBatch> batch = Plan(/*wait=*/false, nullptr)) {
+      Process(*batch, slab, clock);
+    }
   }
 
   // Null when there is nothing to do: now, or, with `wait`, ever. `before` is the batch that this
@@ -137,9 +142,9 @@ class BulkReader::Impl {
     return std::clamp<size_t>((long_ + threads - 1) / threads, 1, kLanes);
   }
 
-  void Process(ReadBatch& batch, Buffer& slab) {
+  void Process(ReadBatch& batch, Buffer& slab, StageClock& clock) {
     const size_t held = batch.slices();
-    std::vector<std::shared_ptr<ReadStream>> unfinished = batch.Process(engine_, slab);
+    std::vector<std::shared_ptr<ReadStream>> unfinished = batch.Process(engine_, slab, clock);
     stored_bytes_ += batch.stored_bytes();
     Return(std::move(unfinished), held, batch.long_ended());
   }

@@ -9,6 +9,7 @@
 
 #include <memory>
 
+#include "client/stage_clock.h"
 #include "client/vault.h"
 
 namespace holdfast {
@@ -42,6 +43,7 @@ struct BulkOptions {
   // Which of the recorded object digests to recompute (kernels::DigestSet).
   uint32_t digests = kernels::kAllDigests;
   int threads = 0;  // 0: as many as cores. -1: none, all in the caller (simulation).
+  JobTimes* times = nullptr;
 };
 
 // The fastest engine of this machine's processor.

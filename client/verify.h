@@ -7,6 +7,7 @@
 
 #include <atomic>
 
+#include "client/stage_clock.h"
 #include "client/vault.h"
 
 namespace holdfast {
@@ -16,6 +17,7 @@ struct VerifyOptions {
   std::string prefix;      // By path component.
   int threads = 0;         // 0: as many as cores. -1: none, all in the caller (simulation).
   kernels::Engine* engine = nullptr;  // Null: the processor's fastest.
+  JobTimes* times = nullptr;          // Of the threads that read objects.
 };
 
 // Called on verify's threads, one call at a time.
