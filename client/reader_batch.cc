@@ -11,6 +11,9 @@
 namespace holdfast {
 namespace {
 
+// Of a thread, under way at a time. More only touches more memory.
+constexpr size_t kRequestsAhead = 4;
+
 // Submit, and wait for it.
 kernels::Status SubmitAndWait(kernels::Engine& engine, kernels::Batch& batch) {
   std::mutex mutex;
@@ -90,10 +93,21 @@ Status ReadBatch::Ask(const PlacedChunk& chunk) {
   return absl::OkStatus();
 }
 
-void ReadBatch::Send() {
+void ReadBatch::Seal() {
   const StatusOr<std::shared_ptr<const ClusterMap>> map = vault_.CachedMap();
   const bool others = !options_.all_replicas && map.ok() && (*map)->replicas > 1;
-  gets_.Send(others ? kHedgeNanos : kRequestNanos);
+  gets_.Group(others ? kHedgeNanos : kRequestNanos);
+}
+
+void ReadBatch::AskAhead(ReadBatch* next) {
+  gets_.SendUpTo(kRequestsAhead);
+  if (next != nullptr && gets_.all_sent() && gets_.under_way() < kRequestsAhead) {
+    next->gets_.SendUpTo(kRequestsAhead - gets_.under_way());
+  }
+}
+
+bool ReadBatch::Unanswered(const Slot& slot) {
+  return slot.answers == 1 && absl::IsUnavailable(gets_[slot.first_answer].status);
 }
 
 void ReadBatch::AskOthers() {
@@ -103,9 +117,8 @@ void ReadBatch::AskOthers() {
     NodeGets again(vault_.transport());
     std::vector<size_t> places;
     for (const Slot& slot : slots_) {
-      if (slot.answers != 1) continue;
+      if (!Unanswered(slot)) continue;
       const GetAnswer& answer = gets_[slot.first_answer];
-      if (!absl::IsUnavailable(answer.status)) continue;
       vault_.NoteUnavailable(answer.node);
       const std::vector<uint32_t>& nodes = ActingSet(**map, slot.chunk.ref.id);
       auto asked = std::ranges::find(nodes, answer.node);
@@ -121,24 +134,12 @@ void ReadBatch::AskOthers() {
   }
 }
 
-std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine, Buffer& slab,
+std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& engine,
+                                                            ReadBatch* next, Slab& slab,
                                                             StageClock& clock) {
-  clock.Enter("wait for records");
-  gets_.Wait();
-  AskOthers();
   std::erase_if(slices_, [](const Slice& slice) { return slice.stream->finished; });
-  clock.Enter("open");
-  if (slab.size() < bytes_) slab.resize(bytes_);
-  slab_ = slab;
-  size_t at = 0;
-  for (Slice& slice : slices_) {
-    slice.at = at;
-    for (Slot& slot : SlotsOf(slice)) {
-      slot.at = at;
-      at += slot.chunk.info.length;
-      OpenSlot(*slice.stream->job, slot);
-    }
-  }
+  slab_ = slab.OfSize(bytes_);
+  OpenSlots(next, clock);
   clock.Enter("cut and digest");
   RunEngine(engine);
   clock.Enter("compare and hand on");
@@ -150,6 +151,37 @@ std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& eng
     unfinished.push_back(std::move(slice.stream));
   }
   return unfinished;
+}
+
+// As the answers come, so that few of them lie in memory at a time.
+void ReadBatch::OpenSlots(ReadBatch* next, StageClock& clock) {
+  std::vector<std::pair<ReadJob*, Slot*>> unanswered;
+  clock.Enter("open");
+  AskAhead(next);
+  size_t at = 0;
+  for (Slice& slice : slices_) {
+    slice.at = at;
+    for (Slot& slot : SlotsOf(slice)) {
+      slot.at = at;
+      at += slot.chunk.info.length;
+      for (size_t i = slot.first_answer; i < slot.first_answer + slot.answers; ++i) {
+        if (gets_.taken(i)) continue;
+        clock.Enter("wait for records");
+        gets_.Take(i);
+        clock.Enter("open");
+        AskAhead(next);
+      }
+      if (Unanswered(slot)) {
+        unanswered.emplace_back(slice.stream->job.get(), &slot);
+      } else {
+        OpenSlot(*slice.stream->job, slot);
+      }
+    }
+  }
+  if (unanswered.empty()) return;
+  clock.Enter("wait for records");
+  AskOthers();
+  for (const auto& [job, slot] : unanswered) OpenSlot(*job, *slot);
 }
 
 // Opens the first answer that opens, into the slab, and holds the others to it. The answers'

@@ -1,6 +1,7 @@
 // What one thread of a BulkReader works on at a time: slices of many objects.
 #pragma once
 
+#include <memory>
 #include <mutex>
 
 #include "absl/container/flat_hash_set.h"
@@ -38,6 +39,23 @@ struct ReadStream {
   bool finished = false;       // The job is done; slices still planned are dropped.
 };
 
+// Memory that a thread keeps between batches. It is not zeroed, so that only what is used is
+// touched.
+class Slab {
+ public:
+  MutableBytes OfSize(size_t size) {
+    if (size > size_) {
+      size_ = size + size / 8;
+      memory_ = std::make_unique_for_overwrite<uint8_t[]>(size_);
+    }
+    return {memory_.get(), size};
+  }
+
+ private:
+  std::unique_ptr<uint8_t[]> memory_;
+  size_t size_ = 0;
+};
+
 class ReadBatch {
  public:
   ReadBatch(Vault& vault, const BulkOptions& options, size_t slice_bytes, CheckedRecords& checked)
@@ -52,11 +70,13 @@ class ReadBatch {
   // Plans the next slices of streams that do not end in this batch, of `most` at most, in `next`,
   // which is processed after this batch, by the same thread. Returns of how many.
   size_t ContinueIn(ReadBatch& next, size_t most);
-  void Send();
-  // Waits for the answers, checks, and hands out content. `slab` is scratch memory, kept between
-  // batches. Returns the streams that have more slices, but for what ContinueIn took along.
-  std::vector<std::shared_ptr<ReadStream>> Process(kernels::Engine& engine, Buffer& slab,
-                                                    StageClock& clock);
+  // Nothing is added after it.
+  void Seal();
+  // Asks, waits for the answers, checks, and hands out content; when all of this batch is asked
+  // for, asks for the first of `next`, which may be null. `slab` has room for content. Returns the
+  // streams that have more slices, but for what ContinueIn took along.
+  std::vector<std::shared_ptr<ReadStream>> Process(kernels::Engine& engine, ReadBatch* next,
+                                                   Slab& slab, StageClock& clock);
 
   size_t slices() const { return slices_.size(); }
   uint64_t bytes() const { return bytes_; }
@@ -84,6 +104,10 @@ class ReadBatch {
 
   Status PlanSlots(Slice& slice);
   Status Ask(const PlacedChunk& chunk);
+  void AskAhead(ReadBatch* next);
+  void OpenSlots(ReadBatch* next, StageClock& clock);
+  // Of which the one node that was asked did not answer.
+  bool Unanswered(const Slot& slot);
   // Where a node did not answer, the others are asked for all of its chunks together.
   void AskOthers();
   std::span<Slot> SlotsOf(const Slice& slice) {

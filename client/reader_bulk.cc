@@ -67,7 +67,7 @@ class BulkReader::Impl {
   };
 
   void Work() {
-    Buffer slab;
+    Slab slab;
     StageClock clock(options_.times);
     std::unique_ptr<ReadBatch> next;
     for (;;) {
@@ -75,16 +75,16 @@ class BulkReader::Impl {
       std::unique_ptr<ReadBatch> batch = next ? std::move(next) : Plan(/*wait=*/true, nullptr);
       if (batch == nullptr) return;
       next = Plan(/*wait=*/false, batch.get());
-      Process(*batch, slab, clock);
+      Process(*batch, next.get(), slab, clock);
     }
   }
 
   // Without threads: works off what is queued and open.
   void WorkHere() {
-    Buffer slab;
+    Slab slab;
     StageClock clock(options_.times);
     while (std::unique_ptr<ReadBatch> batch = Plan(/*wait=*/false, nullptr)) {
-      Process(*batch, slab, clock);
+      Process(*batch, nullptr, slab, clock);
     }
   }
 
@@ -112,7 +112,7 @@ class BulkReader::Impl {
       std::lock_guard lock(mutex_);
       long_ += batch->long_begun();
     }
-    batch->Send();
+    batch->Seal();
     return batch;
   }
 
@@ -142,9 +142,9 @@ class BulkReader::Impl {
     return std::clamp<size_t>((long_ + threads - 1) / threads, 1, kLanes);
   }
 
-  void Process(ReadBatch& batch, Buffer& slab, StageClock& clock) {
+  void Process(ReadBatch& batch, ReadBatch* next, Slab& slab, StageClock& clock) {
     const size_t held = batch.slices();
-    std::vector<std::shared_ptr<ReadStream>> unfinished = batch.Process(engine_, slab, clock);
+    std::vector<std::shared_ptr<ReadStream>> unfinished = batch.Process(engine_, next, slab, clock);
     stored_bytes_ += batch.stored_bytes();
     Return(std::move(unfinished), held, batch.long_ended());
   }

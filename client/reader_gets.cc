@@ -10,7 +10,7 @@
 namespace holdfast {
 namespace {
 
-constexpr uint64_t kRequestBytes = 8u << 20;  // Of records asked for in one request, and
+constexpr uint64_t kRequestBytes = 4u << 20;  // Of records asked for in one request, and
 constexpr size_t kRequestRecords = 1024;      // how many.
 
 Status AnswerStatus(const proto::RecordAnswer& answer, const SharedBytes& frame) {
@@ -35,13 +35,13 @@ struct NodeGets::Request {
   uint32_t node;
   std::vector<size_t> answers;  // Their places, in the order of the request's ids.
   uint64_t bytes = 0;
+  bool taken = false;
 };
 
 // What the callbacks touch; outlives the round when a late one runs.
 struct NodeGets::Shared {
   std::unique_ptr<Monitor> monitor;
-  std::vector<std::optional<StatusOr<RpcMessage>>> replies;
-  size_t waiting = 0;
+  std::vector<std::optional<StatusOr<RpcMessage>>> replies;  // Per request.
 };
 
 NodeGets::NodeGets(Transport& transport) : transport_(transport) {}
@@ -53,7 +53,9 @@ size_t NodeGets::Add(uint32_t node, const RecordId& id, uint32_t stored_length) 
   return answers_.size() - 1;
 }
 
-void NodeGets::Send(int64_t timeout_nanos) {
+void NodeGets::Group(int64_t timeout_nanos) {
+  timeout_nanos_ = timeout_nanos;
+  request_of_.resize(answers_.size());
   std::vector<size_t> open;  // Per node, the request that still takes records, plus one.
   for (size_t i = 0; i < answers_.size(); ++i) {
     const uint32_t node = answers_[i].node;
@@ -68,40 +70,62 @@ void NodeGets::Send(int64_t timeout_nanos) {
       requests_.push_back({.node = node});
       open[node] = requests_.size();
     }
-    Request& request = requests_[open[node] - 1];
+    request_of_[i] = open[node] - 1;
+    Request& request = requests_[request_of_[i]];
     request.answers.push_back(i);
     request.bytes += lengths_[i];
   }
-  if (requests_.empty()) return;
   shared_ = std::make_shared<Shared>();
   shared_->monitor = transport_.NewMonitor();
   shared_->replies.resize(requests_.size());
-  shared_->waiting = requests_.size();
-  for (size_t r = 0; r < requests_.size(); ++r) {
-    proto::NodeGetRequest head;
-    head.mutable_ids()->reserve(requests_[r].answers.size() * RecordId::kSize);
-    for (size_t i : requests_[r].answers)
-      head.mutable_ids()->append(AsView(answers_[i].id.bytes()));
-    transport_.Call(NodeAddress(requests_[r].node), MakeMessage(rpc::kNodeGet, head), timeout_nanos,
-                    [shared = shared_, r](StatusOr<RpcMessage> reply) {
-                      MonitorLock lock(*shared->monitor);
-                      shared->replies[r] = std::move(reply);
-                      --shared->waiting;
-                    });
+}
+
+bool NodeGets::all_sent() const { return sent_ == requests_.size(); }
+
+void NodeGets::SendUpTo(size_t most) {
+  while (!all_sent() && under_way() < most) SendNext();
+}
+
+void NodeGets::SendNext() {
+  const size_t r = sent_++;
+  proto::NodeGetRequest head;
+  head.mutable_ids()->reserve(requests_[r].answers.size() * RecordId::kSize);
+  for (size_t i : requests_[r].answers) head.mutable_ids()->append(AsView(answers_[i].id.bytes()));
+  transport_.Call(NodeAddress(requests_[r].node), MakeMessage(rpc::kNodeGet, head), timeout_nanos_,
+                  [shared = shared_, r](StatusOr<RpcMessage> reply) {
+                    MonitorLock lock(*shared->monitor);
+                    shared->replies[r] = std::move(reply);
+                  });
+}
+
+bool NodeGets::taken(size_t i) const { return requests_[request_of_[i]].taken; }
+
+void NodeGets::Take(size_t i) {
+  if (taken(i)) return;
+  Request& request = requests_[request_of_[i]];
+  while (sent_ <= request_of_[i]) SendNext();
+  TakeRequest(request);
+}
+
+void NodeGets::TakeRequest(Request& request) {
+  std::optional<StatusOr<RpcMessage>>& reply = shared_->replies[&request - requests_.data()];
+  {
+    MonitorLock lock(*shared_->monitor);
+    shared_->monitor->Await([&] { return reply.has_value(); });
   }
+  TakeReply(request, *std::move(reply));
+  reply.reset();
+  request.taken = true;
+  ++taken_;
+}
+
+void NodeGets::Send(int64_t timeout_nanos) {
+  Group(timeout_nanos);
+  SendUpTo(requests_.size());
 }
 
 void NodeGets::Wait() {
-  if (shared_ == nullptr) return;
-  {
-    MonitorLock lock(*shared_->monitor);
-    shared_->monitor->Await([this] { return shared_->waiting == 0; });
-  }
-  for (size_t r = 0; r < requests_.size(); ++r) {
-    TakeReply(requests_[r], std::move(*shared_->replies[r]));
-  }
-  requests_.clear();
-  shared_ = nullptr;
+  for (size_t i = 0; i < answers_.size(); ++i) Take(i);
 }
 
 void NodeGets::TakeReply(const Request& request, StatusOr<RpcMessage> reply) {

@@ -26,7 +26,8 @@ struct GetAnswer {
   uint64_t place = 0;  // Which record of this id it is, on that node.
 };
 
-// One round of questions: Add all, Send once, Wait once, then read the answers. One thread.
+// One round of questions: Add all, Group, then either SendUpTo and Take, to hold few answers at a
+// time, or Send and Wait for all. One thread.
 class NodeGets {
  public:
   explicit NodeGets(Transport& transport);
@@ -36,7 +37,17 @@ class NodeGets {
 
   // The place of the answer. `stored_length` is a guess that only sizes requests.
   size_t Add(uint32_t node, const RecordId& id, uint32_t stored_length);
-  // Groups by node, in the order added, and sends. Who has not answered by then is unavailable.
+  // Makes requests, by node, in the order added. Who has not answered a request that long after it
+  // was sent is unavailable.
+  void Group(int64_t timeout_nanos = kRequestNanos);
+  // Sends requests in order until `most` are sent and not taken, or all are sent.
+  void SendUpTo(size_t most);
+  // Waits for answer `i`, and so for all of its request.
+  void Take(size_t i);
+  bool taken(size_t i) const;
+  size_t under_way() const { return sent_ - taken_; }
+  bool all_sent() const;
+  // Group and send all; take all.
   void Send(int64_t timeout_nanos = kRequestNanos);
   void Wait();
   GetAnswer& operator[](size_t i) { return answers_[i]; }
@@ -46,12 +57,17 @@ class NodeGets {
  private:
   struct Request;
   struct Shared;
+  void SendNext();
+  void TakeRequest(Request& request);
   void TakeReply(const Request& request, StatusOr<RpcMessage> reply);
 
   Transport& transport_;
   std::vector<GetAnswer> answers_;
-  std::vector<uint32_t> lengths_;  // Parallel to answers_.
+  std::vector<uint32_t> lengths_;   // Parallel to answers_.
+  std::vector<size_t> request_of_;  // Parallel to answers_.
   std::vector<Request> requests_;
+  size_t sent_ = 0, taken_ = 0;
+  int64_t timeout_nanos_ = 0;
   std::shared_ptr<Shared> shared_;
   uint64_t bytes_received_ = 0;
 };

@@ -51,7 +51,9 @@ void Node::Impl::HandleCheckSegment(const RpcMessage& request, ReplyFn reply) {
   c->began_nanos = env_.clock.WallNanos();
   auto it = segments_.lower_bound(head->segment_number());
   if (head->segment_number() == 0) tally_ = nullptr;
-  c->known = it != segments_.end();
+  const bool another = it != segments_.end() && it->first != head->segment_number();
+  c->known = it != segments_.end() && !(head->only() && another);
+  if (!c->known && another) c->out.set_next_segment_number(it->first);
   if (c->known) {
     c->info = it->second;
     if (head->renew() && OlderThan(c->info, options_.verify_within_nanos / 2)) {

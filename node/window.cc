@@ -9,7 +9,9 @@ Bytes Window::View(uint64_t offset, uint64_t length) {
   length = std::min(length, end_ - offset);
   if (offset < begin_ || offset + length > begin_ + filled_) {
     const uint64_t begin = offset / kBlockSize * kBlockSize;
-    Fill(begin, std::max<uint64_t>(step_, RoundUpToBlock(offset + length - begin)));
+    const uint64_t needed = RoundUpToBlock(offset + length - begin);
+    const bool jump = offset > begin_ + filled_ + step_;
+    Fill(begin, jump ? needed : std::max<uint64_t>(step_, needed));
   }
   const uint64_t available = begin_ + filled_ > offset ? begin_ + filled_ - offset : 0;
   return {buffer_.data() + (offset - begin_), std::min(length, available)};

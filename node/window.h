@@ -10,7 +10,8 @@ namespace holdfast {
 
 class Window {
  public:
-  // Reads `step` bytes at a time, nothing beyond `end`.
+  // Reads `step` bytes at a time, nothing beyond `end`; where a view lies further on than that,
+  // only the blocks of the view.
   Window(File& file, uint64_t end, size_t step) : file_(file), end_(end), step_(step) {}
 
   // The bytes [offset, offset + length), fewer at the end. Valid until the next call. Blocks that

@@ -1,6 +1,9 @@
 #include "common/crypto/domain_keys.h"
 
 #include <xxhash.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h>  // AVX2 and AVX-512, where the library's own build has SSE2.
+#endif
 
 #include <algorithm>
 #include <bit>

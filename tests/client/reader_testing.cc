@@ -57,9 +57,8 @@ void FakeNode::Handle(RpcMessage request, ReplyFn reply) {
     return reply(MakeMessage(request.method, proto::NodeQuarantineReply()));
   }
   if (request.method == rpc::kNodeCheckSegment) {
-    proto::NodeCheckSegmentReply head;
-    for (const proto::Finding& finding : findings) *head.add_findings() = finding;
-    return reply(MakeMessage(request.method, head));
+    const auto head = MustParse<proto::NodeCheckSegmentRequest>(request);
+    return reply(MakeMessage(request.method, Check(head)));
   }
   proto::NodeGetReply head;
   std::vector<SharedBytes> frames;
@@ -83,6 +82,19 @@ void FakeNode::Handle(RpcMessage request, ReplyFn reply) {
   RpcMessage message = MakeMessage(request.method, head);
   message.frames = std::move(frames);
   reply(std::move(message));
+}
+
+proto::NodeCheckSegmentReply FakeNode::Check(const proto::NodeCheckSegmentRequest& request) {
+  proto::NodeCheckSegmentReply reply;
+  auto at = segments.lower_bound(request.segment_number());
+  if (at == segments.end()) return reply;
+  if (!request.only() || at->first == request.segment_number()) {
+    checked.push_back(at->first);
+    for (const proto::Finding& finding : at->second) *reply.add_findings() = finding;
+    ++at;
+  }
+  if (at != segments.end()) reply.set_next_segment_number(at->first);
+  return reply;
 }
 
 void FakeCoordinator::Handle(RpcMessage request, ReplyFn reply) {

@@ -20,14 +20,17 @@ std::string RandomBytes(uint64_t seed, size_t size);
 class FakeNode : public Service {
  public:
   void Handle(RpcMessage request, ReplyFn reply) override;
+  proto::NodeCheckSegmentReply Check(const proto::NodeCheckSegmentRequest& request);
 
   std::mutex mutex;
   std::map<RecordId, Buffer> records;
-  std::set<RecordId> corrupt;            // Answered as failing their checksum.
-  std::set<RecordId> quarantined;        // As readers asked.
-  std::vector<proto::Finding> findings;  // Of its one segment.
-  uint64_t gets = 0;                     // Records asked for …
-  uint64_t get_requests = 0;             // … in so many requests.
+  std::set<RecordId> corrupt;      // Answered as failing their checksum.
+  std::set<RecordId> quarantined;  // As readers asked.
+  // What a check finds, by segment.
+  std::map<uint64_t, std::vector<proto::Finding>> segments{{1, {}}};
+  std::vector<uint64_t> checked;  // Segments, in the order of the checks.
+  uint64_t gets = 0;              // Records asked for …
+  uint64_t get_requests = 0;      // … in so many requests.
 };
 
 // Rows as the catalogue has them. The signed bytes are in the rows; change them at will.

@@ -187,7 +187,7 @@ TEST_P(VerifyTest, TheWholeVaultIncludesLogs) {
     finding.set_class_(c);
     finding.set_text(text);
     if (id != nullptr) finding.set_id(ToString(id->bytes()));
-    t.node(0).findings.push_back(finding);
+    t.node(0).segments[1].push_back(finding);
   };
   add(proto::Finding::CORRUPT, "commit record 7", nullptr);
   add(proto::Finding::NOTE, "torn tail", nullptr);
@@ -197,6 +197,24 @@ TEST_P(VerifyTest, TheWholeVaultIncludesLogs) {
   EXPECT_EQ(s.findings, 1u);
   EXPECT_THAT(recorder_.findings, ElementsAre("commit record 7"));
   EXPECT_THAT(recorder_.errors, ElementsAre("other/b lost"));
+}
+
+TEST_P(VerifyTest, EverySegmentIsCheckedOnceWhereverTheirNumbersHaveGaps) {
+  TestVault t;
+  t.Commit("case", {{.name = "a", .content = "1"}});
+  std::vector<std::string> texts;
+  std::vector<uint64_t> numbers;
+  for (uint64_t number : {1, 2, 3, 4, 5, 6, 7, 9, 20, 22, 23, 40}) {
+    proto::Finding finding;
+    finding.set_class_(proto::Finding::CORRUPT);
+    finding.set_text("in " + std::to_string(number));
+    t.node(0).segments[number] = {finding};
+    texts.push_back(finding.text());
+    numbers.push_back(number);
+  }
+  EXPECT_EQ(Run(t, "").findings, texts.size());
+  EXPECT_EQ(recorder_.findings, texts);
+  EXPECT_EQ(t.node(0).checked, numbers);
 }
 
 TEST_P(VerifyTest, ThePrefixIsByComponent) {

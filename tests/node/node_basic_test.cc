@@ -96,6 +96,23 @@ TEST_P(NodeBasicTest, ListsCommitsInOrder) {
   EXPECT_EQ(rig_->NodeStatus().highest_commit(), 5u);
 }
 
+TEST_P(NodeBasicTest, OnlyTheSegmentThatIsAskedForIsChecked) {
+  rig_->PutPresent({IdOf(1), PayloadOf(1, 500)});
+  proto::NodeCheckSegmentRequest head;
+  head.set_only(true);  // There is no segment 0.
+  const auto none = rig_->Check(head);
+  EXPECT_EQ(none.records(), 0u);
+  EXPECT_EQ(none.next_segment_number(), 1u);
+  head.set_segment_number(1);
+  EXPECT_GT(rig_->Check(head).records(), 0u);
+  head.set_segment_number(1000);
+  EXPECT_EQ(rig_->Check(head).records(), 0u);
+  EXPECT_EQ(rig_->Check(head).next_segment_number(), 0u);
+  head.set_only(false);
+  head.set_segment_number(0);
+  EXPECT_GT(rig_->Check(head).records(), 0u);
+}
+
 TEST_P(NodeBasicTest, BatchLargerThanTheLimitIsSplit) {
   std::vector<PutItem> items;
   for (uint64_t n = 0; n < 60; ++n) items.push_back({IdOf(n), PayloadOf(n, 30000)});

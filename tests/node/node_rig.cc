@@ -110,6 +110,10 @@ proto::NodeStatusReply NodeRig::NodeStatus() {
       Call(MakeMessage(rpc::kNodeStatus, proto::NodeStatusRequest())));
 }
 
+proto::NodeCheckSegmentReply NodeRig::Check(const proto::NodeCheckSegmentRequest& head) {
+  return Head<proto::NodeCheckSegmentReply>(Call(MakeMessage(rpc::kNodeCheckSegment, head)));
+}
+
 std::vector<Finding> NodeRig::CheckAll(bool all_payloads, bool renew) {
   std::vector<Finding> findings;
   uint64_t number = 0;
@@ -118,8 +122,7 @@ std::vector<Finding> NodeRig::CheckAll(bool all_payloads, bool renew) {
     head.set_segment_number(number);
     head.set_all_payloads(all_payloads);
     head.set_renew(renew);
-    auto reply =
-        Head<proto::NodeCheckSegmentReply>(Call(MakeMessage(rpc::kNodeCheckSegment, head)));
+    auto reply = Check(head);
     findings.insert(findings.end(), reply.findings().begin(), reply.findings().end());
     number = reply.next_segment_number();
   } while (number != 0);

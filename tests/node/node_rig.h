@@ -61,6 +61,7 @@ class NodeRig {
   proto::NodeStatReply Stat(const std::vector<RecordId>& ids);
   proto::NodeStatusReply NodeStatus();
   // All segments' findings.
+  proto::NodeCheckSegmentReply Check(const proto::NodeCheckSegmentRequest& head);
   std::vector<Finding> CheckAll(bool all_payloads = true, bool renew = false);
   // Put, expecting PRESENT.
   void PutPresent(const PutItem& item, uint64_t epoch = 1);
