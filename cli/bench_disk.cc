@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <thread>
 
 #include "cli/bench_parts.h"
@@ -41,6 +42,12 @@ class DiskBench {
     RETURN_IF_ERROR(bench.MeasureReads());
     for (const unsigned readers : {1u, 8u}) RETURN_IF_ERROR(bench.MeasureRandomReads(readers));
     RETURN_IF_ERROR(bench.MeasureSmallFiles());
+    return std::move(bench.result_);
+  }
+
+  static StatusOr<Json> RunWrites(const std::string& dir, double scale) {
+    DiskBench bench(dir, scale);
+    RETURN_IF_ERROR(bench.MeasureWrites());
     return std::move(bench.result_);
   }
 
@@ -216,6 +223,30 @@ StatusOr<Json> MeasureRows(const std::string& dir, double scale) {
 
 StatusOr<Json> MeasureDisk(const std::string& dir, double scale) {
   return InOwnDirectory(dir, [&](const std::string& own) { return DiskBench::Run(own, scale); });
+}
+
+StatusOr<Json> MeasureWrites(const std::string& dir, double scale) {
+  return InOwnDirectory(dir,
+                        [&](const std::string& own) { return DiskBench::RunWrites(own, scale); });
+}
+
+double MeasureSegmentReads(const std::string& dir, double seconds) {
+  AlignedBuffer buffer(kRun);
+  const int64_t start = SystemClock().MonotonicNanos();
+  uint64_t bytes = 0;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(dir, error)) {
+    if (entry.path().extension() != ".seg") continue;
+    const auto file = PosixFs().Open(entry.path(), {.direct = true});
+    if (!file.ok()) continue;
+    for (uint64_t at = 0;; at += kRun) {
+      if (SecondsSince(start) > seconds) return static_cast<double>(bytes) / SecondsSince(start);
+      const StatusOr<size_t> n = (*file)->ReadAt(at, {buffer.data(), kRun});
+      bytes += n.ok() ? *n : 0;
+      if (!n.ok() || *n < kRun) break;
+    }
+  }
+  return static_cast<double>(bytes) / SecondsSince(start);
 }
 
 StatusOr<Json> MeasureCatalogue(const std::string& dir, double scale) {

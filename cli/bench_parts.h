@@ -17,6 +17,19 @@ Json DescribeMachine();
 // Kernels, sealing and whole engines; about 20 seconds.
 Json MeasureCpu(double scale);
 
+// Sealing and opening of chunks of a size, on one core; bytes per second, and chunks.
+struct SealingRates {
+  double seal = 0, open = 0, checksum = 0, identities = 0;
+};
+SealingRates MeasureSealing(size_t chunk_bytes, double seconds);
+
+// Of the disk, its writes alone: "log_bytes_per_second" and "write_bytes_per_second"; six seconds.
+StatusOr<Json> MeasureWrites(const std::string& dir, double scale);
+
+// The segments of the vault in `dir`, read past the page cache, for so many seconds at most; bytes
+// per second.
+double MeasureSegmentReads(const std::string& dir, double seconds);
+
 // The disk of an existing directory, through files of its own that are removed again; 15 seconds.
 StatusOr<Json> MeasureDisk(const std::string& dir, double scale);
 

@@ -27,6 +27,7 @@ struct IngestArgs {
   std::string digests = "md5,sha1,sha256";
   std::string engine = "auto";
   int threads = 0;
+  bool stats = false;
 };
 int RunIngest(const Globals& globals, const IngestArgs& args);
 
@@ -60,6 +61,7 @@ struct RestoreArgs {
   std::string path;
   std::string to;
   int threads = 0;
+  bool stats = false;
 };
 int RunRestore(const Globals& globals, const RestoreArgs& args);
 
@@ -73,6 +75,7 @@ int RunRemove(const Globals& globals, const RemoveArgs& args);
 struct VerifyArgs {
   std::string path;
   int threads = 0;
+  bool stats = false;
 };
 int RunVerify(const Globals& globals, const VerifyArgs& args);
 

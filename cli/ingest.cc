@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "cli/commands.h"
+#include "cli/job_stats.h"
 #include "cli/output.h"
 #include "common/base/text.h"
 
@@ -162,6 +163,8 @@ int RunIngest(const Globals& globals, const IngestArgs& args) {
                 kExitFailed);
   }
   Observer observer(globals.json, globals.quiet);
+  JobStats stats(args.stats);
+  options.times = stats.times();
   IngestProgress progress;
   int64_t start = SystemClock().MonotonicNanos();
   StatusOr<IngestSummary> summary = absl::UnknownError("");
@@ -172,10 +175,17 @@ int RunIngest(const Globals& globals, const IngestArgs& args) {
     });
     summary = Ingest(vault->vault(), *engine, **source, options, observer, &progress);
   }
+  stats.Stop();
   Status closed = vault->Close();
   if (!summary.ok()) return Fail(summary.status());
   if (!closed.ok()) return Fail(closed);
   PrintSummary(*summary, globals.json);
+  // What is known under its name is cut, and not digested.
+  const uint32_t taken = summary->unchanged == summary->files ? 0 : options.digests;
+  const JobWork work{.seconds = static_cast<double>(summary->nanos) / 1e9,
+                     .digested = summary->bytes,
+                     .sealed = summary->stored_bytes};
+  stats.Print(work, *engine, taken, DiskOf(globals.vault), globals.json);
   return summary->errors > 0 ? kExitSomeSourcesFailed : kExitOk;
 }
 

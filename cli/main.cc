@@ -83,6 +83,11 @@ void AddInit(CLI::App& app, Args& args) {
   verb->footer("Makes the key file that --key names; it must not be there yet.");
 }
 
+void AddStats(CLI::App& verb, bool& wanted) {
+  verb.add_flag("--stats", wanted,
+                "Also print where the time went, and what this machine could do at best");
+}
+
 void AddIngest(CLI::App& app, Args& args) {
   CLI::App* verb = app.add_subcommand("ingest", "Store files and directories in a collection");
   verb->add_option("SRC", args.ingest.sources,
@@ -99,6 +104,7 @@ void AddIngest(CLI::App& app, Args& args) {
       ->capture_default_str();
   verb->add_option("--threads", args.ingest.threads, "Worker threads (default: one per core)")
       ->check(CLI::Range(0, 256));
+  AddStats(*verb, args.ingest.stats);
   verb->footer(
       "What is there already, under this or another name, is not stored again. Run it again to\n"
       "finish after an interruption. A new version is made when content or kind changed, not when\n"
@@ -130,6 +136,7 @@ void AddReaders(CLI::App& app, Args& args) {
                    "Directory to write into; nothing that is there is overwritten")
       ->required();
   restore->add_option("--threads", args.restore.threads)->check(CLI::Range(0, 256));
+  AddStats(*restore, args.restore.stats);
 }
 
 void AddRemove(CLI::App& app, Args& args) {
@@ -178,6 +185,7 @@ void AddCheckers(CLI::App& app, Args& args) {
   CLI::App* verify = app.add_subcommand("verify", "Read every copy back, decrypt, compare digests");
   verify->add_option("COLLECTION[/PREFIX]", args.verify.path, "Default: the whole vault");
   verify->add_option("--threads", args.verify.threads)->check(CLI::Range(0, 256));
+  AddStats(*verify, args.verify.stats);
   verify->footer("Exit 5 names every damaged object; with a good copy left it still restores.");
 
   app.add_subcommand("status", "Is everything safe? One screen");

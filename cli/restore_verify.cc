@@ -2,7 +2,9 @@
 #include <cstdio>
 
 #include "cli/commands.h"
+#include "cli/job_stats.h"
 #include "cli/output.h"
+#include "client/reader_bulk.h"
 #include "client/restore.h"
 #include "client/verify.h"
 #include "common/base/text.h"
@@ -152,7 +154,10 @@ int RunRestore(const Globals& globals, const RestoreArgs& args) {
   auto vault = OpenVault(globals, &exit_code);
   if (!vault) return exit_code;
   ObjectPath path = SplitPath(args.path);
-  RestoreOptions options{path.collection, path.name, args.to, args.threads};
+  const std::unique_ptr<kernels::Engine> engine = DefaultEngine(vault->vault());
+  JobStats stats(args.stats);
+  RestoreOptions options{path.collection, path.name,    args.to,
+                         args.threads,    engine.get(), stats.times()};
   PrintingRestore observer(globals.json);
   RestoreProgress progress;
   int64_t start = SystemClock().MonotonicNanos();
@@ -164,8 +169,13 @@ int RunRestore(const Globals& globals, const RestoreArgs& args) {
     });
     summary = Restore(vault->vault(), options, observer, &progress);
   }
+  stats.Stop();
   if (!summary.ok()) return Fail(summary.status());
   PrintRestoreSummary(*summary, globals.json);
+  const JobWork work{.seconds = static_cast<double>(summary->nanos) / 1e9,
+                     .digested = summary->bytes,
+                     .opened = summary->bytes};
+  stats.Print(work, *engine, kernels::kSha256, DiskOf(globals.vault), globals.json);
   if (summary->integrity_errors > 0) return kExitIntegrity;
   return summary->errors > 0 ? kExitSomeSourcesFailed : kExitOk;
 }
@@ -175,7 +185,9 @@ int RunVerify(const Globals& globals, const VerifyArgs& args) {
   auto vault = OpenVault(globals, &exit_code);
   if (!vault) return exit_code;
   ObjectPath path = SplitPath(args.path);
-  VerifyOptions options{path.collection, path.name, args.threads};
+  const std::unique_ptr<kernels::Engine> engine = DefaultEngine(vault->vault());
+  JobStats stats(args.stats);
+  VerifyOptions options{path.collection, path.name, args.threads, engine.get(), stats.times()};
   PrintingVerify observer(globals.json);
   VerifyProgress progress;
   int64_t start = SystemClock().MonotonicNanos();
@@ -187,8 +199,14 @@ int RunVerify(const Globals& globals, const VerifyArgs& args) {
     });
     summary = Verify(vault->vault(), options, observer, &progress);
   }
+  stats.Stop();
   if (!summary.ok()) return Fail(summary.status());
   PrintVerifySummary(*summary, globals.json);
+  // Equal content is read once.
+  const JobWork work{.seconds = static_cast<double>(summary->nanos) / 1e9,
+                     .digested = std::min(summary->bytes, summary->stored_bytes),
+                     .opened = summary->stored_bytes};
+  stats.Print(work, *engine, kernels::kAllDigests, DiskOf(globals.vault), globals.json);
   if (summary->damaged > 0 || summary->findings > 0) return kExitIntegrity;
   return summary->unchecked > 0 ? kExitFailed : kExitOk;
 }

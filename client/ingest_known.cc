@@ -1,13 +1,27 @@
 #include "client/ingest_known.h"
 
+#include <algorithm>
+
 #include "common/rpc/methods.h"
 
 namespace holdfast {
 
+bool KnownContents::WorthAsking() {
+  if (other_ > kFree + same_) return false;
+  if (passed_ >= to_pass_) return true;
+  ++passed_;
+  return false;
+}
+
+void KnownContents::TellAnswer(bool known) {
+  passed_ = 0;
+  to_pass_ = known ? 0 : std::min(2 * to_pass_ + 1, kMostPassed);
+}
+
 std::vector<std::optional<KnownContent>> KnownContents::Find(
     const std::vector<const SourceEntry*>& entries) {
   std::vector<std::optional<KnownContent>> found(entries.size());
-  if (entries.empty() || !worth_asking()) return found;
+  if (entries.empty() || !WorthAsking()) return found;
   proto::FindContentRequest request;
   request.set_collection(ctx_.options.collection);
   for (const SourceEntry* entry : entries) request.add_names(entry->name);
@@ -26,6 +40,7 @@ std::vector<std::optional<KnownContent>> KnownContents::Find(
     known.version = VersionId::FromBytes(AsBytes(content.version()));
     std::ranges::copy(AsBytes(content.chunks()), known.chunks.begin());
   }
+  TellAnswer(std::ranges::any_of(found, [](const auto& known) { return known.has_value(); }));
   return found;
 }
 

@@ -31,11 +31,17 @@ class KnownContents {
   void Tell(bool same) { ++(same ? same_ : other_); }
 
  private:
-  bool worth_asking() const { return other_ <= kFree + same_; }
+  bool WorthAsking();
+  // Whether anything that an answer was about is known.
+  void TellAnswer(bool known);
 
   static constexpr uint64_t kFree = 64;
+  static constexpr uint64_t kMostPassed = 16;
   IngestContext& ctx_;
   std::atomic<uint64_t> same_{0}, other_{0};
+  // Where nothing is known, twice as many questions are passed over each time: in a new collection
+  // each would wait for the coordinator in vain.
+  std::atomic<uint64_t> passed_{0}, to_pass_{0};
 };
 
 }  // namespace holdfast

@@ -70,8 +70,9 @@ void IngestWorker::Run() {
     store_.ResolveDisputes(sealer_);
     if (ctx_.inline_mode()) committer_.Poll();
     previous = filled ? &current : nullptr;
-    if (previous == nullptr && NothingLeft()) return;
+    if (previous == nullptr && NothingLeft()) break;
   }
+  clock_.Enter(nullptr);  // On this thread, whose time it takes.
 }
 
 bool IngestWorker::Stopping() {

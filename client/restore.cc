@@ -122,7 +122,7 @@ class Restorer {
         options_(options),
         progress_(progress),
         restoring_(vault, tree, observer, progress),
-        bulk_({.digests = kernels::kSha256, .threads = options.threads}),
+        bulk_({.digests = kernels::kSha256, .threads = options.threads, .times = options.times}),
         files_(std::make_unique<BulkReader>(vault, engine, bulk_)),
         engine_(engine) {
     tree.OnXattrsSkipped([this](const std::string& name, const std::string& what) {

@@ -9,6 +9,7 @@
 
 #include <atomic>
 
+#include "client/stage_clock.h"
 #include "client/vault.h"
 
 namespace holdfast {
@@ -19,6 +20,7 @@ struct RestoreOptions {
   std::string to;      // Directory; made if it is not there.
   int threads = 0;     // 0: as many as cores. -1: none, all in the caller (simulation).
   kernels::Engine* engine = nullptr;  // Null: the processor's fastest.
+  JobTimes* times = nullptr;          // Of the threads that read objects and write files.
 };
 
 // Called on restore's threads, one call at a time.

@@ -19,7 +19,7 @@ int64_t Now(clockid_t clock) {
 
 StageClock::~StageClock() {
   if (times_ == nullptr) return;
-  Enter(nullptr);
+  if (current_ != nullptr) Enter(nullptr);
   times_->Add(std::move(stages_));
 }
 

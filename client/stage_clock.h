@@ -36,7 +36,7 @@ class StageClock {
   StageClock(const StageClock&) = delete;
   StageClock& operator=(const StageClock&) = delete;
 
-  // What comes next is this; a literal.
+  // What comes next is this; a literal, or null for nothing. On the thread that it is the clock of.
   void Enter(const char* stage);
 
  private:

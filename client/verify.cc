@@ -20,7 +20,8 @@ class Verifier {
         options_(options),
         progress_(progress),
         verifying_(vault, observer, progress),
-        reader_(vault, engine, {.all_replicas = true, .threads = options.threads}) {}
+        reader_(vault, engine,
+                {.all_replicas = true, .threads = options.threads, .times = options.times}) {}
 
   StatusOr<VerifySummary> Run() {
     const int64_t start = vault_.clock().MonotonicNanos();

@@ -57,6 +57,36 @@ class BenchTest(HoldfastTest):
         self.assertEqual(1, result.err.count(b"\n"), result)
         self.assertIn(b"none", result.err)
 
+    def test_stats_of_jobs(self):
+        source = self.path("source")
+        os.mkdir(source)
+        for i in range(40):
+            with open(os.path.join(source, str(i)), "wb") as file:
+                file.write(os.urandom(400_000))
+        vault = self.vault()
+        jobs = ((["ingest", source, "--to", "c"], {"read", "cut and digest", "seal and put"}),
+                (["verify"], {"open", "cut and digest"}),
+                (["restore", "c", "--to", self.path("out")], {"open", "compare and hand on"}))
+        for job, stages in jobs:
+            stats = vault.run(*job, "--stats", "--json").json_of("stats")[0]
+            for worker in stats["workers"]:
+                self.assertLessEqual(sum(s["seconds"] for s in worker), stats["seconds"] + 0.2, stats)
+                for stage in worker:
+                    self.assertGreaterEqual(stage["cpu_seconds"], 0, stats)
+                    self.assertLessEqual(stage["cpu_seconds"], stage["seconds"] + 0.1, stats)
+            self.assertLessEqual(stages, {s["stage"] for w in stats["workers"] for s in w})
+            self.assertIn("hf-node", stats["other_threads"])
+            self.assertGreater(stats["cpu_seconds"], 0)
+            floor = stats["floor"]
+            self.must_be_measured("floor", floor["parts"])
+            self.assertEqual(floor["seconds"], max(floor["processors_seconds"], floor["disk_seconds"]))
+            self.assertGreater(floor["disk_seconds"], 0)
+        # What was measured with is gone.
+        self.assertEqual(["catalogue", "lock", "node-0", "vault"], sorted(os.listdir(vault.dir)))
+        text = vault.run("verify", "--stats").out.decode()
+        for word in ("stages of each worker", "other threads", "at best here: "):
+            self.assertIn(word, text)
+
     def test_cluster(self):
         disk = self.path("disk")
         os.mkdir(disk)
