@@ -1,10 +1,15 @@
 #include "client/verify.h"
 
+#include <functional>
 #include <optional>
+#include <thread>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "client/reader_bulk.h"
+#include "client/reader_chunk.h"
+#include "client/reader_cursor.h"
 #include "client/verify_job.h"
 #include "client/verify_log.h"
 #include "common/base/text.h"
@@ -25,17 +30,24 @@ class Verifier {
 
   StatusOr<VerifySummary> Run() {
     const int64_t start = vault_.clock().MonotonicNanos();
-    const bool whole_vault = options_.collection.empty();
     LogFindings logs;
-    if (whole_vault) {
-      // First, so that objects whose records have damaged headers are named.
-      ASSIGN_OR_RETURN(const ClusterMap map, vault_.Map());
-      logs = CheckLogs(vault_, map);
-      verifying_.SetLogDamage(logs.findings);
+    {
+      // Beside the reading: each waits for the disk more than for a processor.
+      std::optional<std::jthread> log_check;
+      if (options_.collection.empty()) {
+        ASSIGN_OR_RETURN(const ClusterMap map, vault_.Map());
+        const auto check = [this, &logs, map] { logs = CheckLogs(vault_, map); };
+        if (options_.threads < 0) {
+          check();
+        } else {
+          log_check.emplace(check);
+        }
+      }
+      const Status listed = ForEachPage([this](Vault::Page page) { Push(std::move(page)); });
+      reader_.Finish();
+      RETURN_IF_ERROR(listed);
     }
-    const Status listed = whole_vault ? PushAll() : PushCollection(options_.collection);
-    reader_.Finish();
-    RETURN_IF_ERROR(listed);
+    RETURN_IF_ERROR(NameObjectsOf(logs));
     TellFindings(logs);
     VerifySummary summary = verifying_.summary();
     summary.objects = objects_;
@@ -45,15 +57,17 @@ class Verifier {
   }
 
  private:
-  Status PushAll() {
+  // Of the whole vault, or of the collection and prefix that are asked for.
+  Status ForEachPage(const std::function<void(Vault::Page)>& take) {
+    if (!options_.collection.empty()) return ForEachPage(options_.collection, take);
     ASSIGN_OR_RETURN(std::vector<proto::CollectionEntry> collections, vault_.ListCollections());
     for (const proto::CollectionEntry& collection : collections) {
-      RETURN_IF_ERROR(PushCollection(collection.name()));
+      RETURN_IF_ERROR(ForEachPage(collection.name(), take));
     }
     return absl::OkStatus();
   }
 
-  Status PushCollection(const std::string& collection) {
+  Status ForEachPage(const std::string& collection, const std::function<void(Vault::Page)>& take) {
     const std::string prefix = options_.collection.empty() ? "" : options_.prefix;
     const Vault::ListOptions list{
         .prefix = prefix, .by_component = true, .all_versions = true, .limit = 500};
@@ -64,13 +78,63 @@ class Verifier {
         return absl::NotFoundError(
             absl::StrCat("nothing under ", Printable(collection), "/", Printable(prefix)));
       }
-      if (progress_ != nullptr) progress_->objects_total += page.objects.size();
-      for (ObjectInfo& info : page.objects) {
-        if (std::exchange(after, info.name) != info.name) ++objects_;
-        reader_.Push(std::make_unique<VerifyJob>(verifying_, std::move(info)));
-      }
-      if (!page.more) return absl::OkStatus();
+      const bool more = page.more;
+      if (!page.objects.empty()) after = page.objects.back().name;
+      take(std::move(page));
+      if (!more) return absl::OkStatus();
     }
+  }
+
+  void Push(Vault::Page page) {
+    if (progress_ != nullptr) progress_->objects_total += page.objects.size();
+    for (ObjectInfo& info : page.objects) {
+      if (std::exchange(last_, {info.collection, info.name}) !=
+          std::pair(info.collection, info.name)) {
+        ++objects_;
+      }
+      reader_.Push(std::make_unique<VerifyJob>(verifying_, std::move(info)));
+    }
+  }
+
+  // Damage that logs show around records that read well through an index (a record header, which an
+  // index rebuilt from the log would miss): all objects are gone through again, for those whose
+  // content it is.
+  Status NameObjectsOf(const LogFindings& logs) {
+    absl::flat_hash_map<RecordId, const proto::Finding*> damage;
+    for (const proto::Finding& finding : logs.findings) {
+      const RecordId id = RecordId::FromBytes(AsBytes(finding.id()));
+      if (!id.is_zero() && !verifying_.IsDamaged(id)) damage.emplace(id, &finding);
+    }
+    if (damage.empty()) return absl::OkStatus();
+    return ForEachPage([&](Vault::Page page) {
+      for (ObjectInfo& info : page.objects) NameObject(std::move(info), damage);
+    });
+  }
+
+  void NameObject(ObjectInfo info,
+                  const absl::flat_hash_map<RecordId, const proto::Finding*>& damage) {
+    Vault::OpenedObject object{.info = std::move(info)};
+    if (!vault_.Open(object).ok()) return;  // That was told.
+    uint64_t faults = 0;
+    Status first;
+    const auto look = [&](const RecordId& id) {
+      const auto found = damage.find(id);
+      if (found == damage.end()) return;
+      verifying_.SetDamaged(id);
+      if (++faults > 1) return;
+      const proto::Finding& finding = *found->second;
+      first = absl::DataLossError(
+          absl::StrCat("node ", finding.node(), ", ", ChunkName(id), ": ", finding.text()));
+    };
+    for (const PartRef& part : object.info.manifest.parts) look(part.id);
+    for (ChunkCursor cursor(vault_, object); !cursor.at_end();) {
+      const StatusOr<PlacedChunk> chunk = cursor.Next();
+      if (!chunk.ok()) break;
+      look(chunk->ref.id);
+    }
+    if (faults > 1)
+      first = absl::DataLossError(absl::StrCat(first.message(), " (and ", faults - 1, " more)"));
+    if (faults > 0) verifying_.AddDamage(object.info, first);
   }
 
   // What was told of an object is not told again.
@@ -97,6 +161,7 @@ class Verifier {
   Verifying verifying_;
   BulkReader reader_;
   uint64_t objects_ = 0;
+  std::pair<std::string, std::string> last_;  // Collection and name of the object counted last.
 };
 
 }  // namespace

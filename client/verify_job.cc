@@ -48,18 +48,6 @@ void Verifying::SetGood(const Hash256& content) {
   good_.insert(content);
 }
 
-void Verifying::SetLogDamage(const std::vector<proto::Finding>& findings) {
-  for (const proto::Finding& finding : findings) {
-    const RecordId id = RecordId::FromBytes(AsBytes(finding.id()));
-    if (!id.is_zero()) log_damage_.emplace(id, finding);
-  }
-}
-
-const proto::Finding* Verifying::LogDamage(const RecordId& id) const {
-  auto found = log_damage_.find(id);
-  return found == log_damage_.end() ? nullptr : &found->second;
-}
-
 void Verifying::SetDamaged(const RecordId& id) {
   std::lock_guard lock(mutex_);
   if (damaged_.size() < kDamagedKept) damaged_.insert(id);
@@ -80,6 +68,7 @@ void Verifying::Finish(const ObjectInfo& info, uint64_t bytes, const Status& dam
   if (lost || absl::IsDataLoss(damage)) {
     ++summary_.damaged;
     if (lost) ++summary_.lost;
+    if (told_.size() < kDamagedKept) told_.insert(VersionOf(info));
   } else if (!read.ok() || !damage.ok()) {
     ++summary_.unchecked;
   } else {
@@ -87,6 +76,13 @@ void Verifying::Finish(const ObjectInfo& info, uint64_t bytes, const Status& dam
   }
   const bool tell_read = lost || damage.ok();
   observer_.OnObjectError(info.collection, info.name, lost, tell_read ? read : damage);
+}
+
+void Verifying::AddDamage(const ObjectInfo& info, const Status& damage) {
+  std::lock_guard lock(mutex_);
+  if (told_.contains(VersionOf(info))) return;
+  ++summary_.damaged;
+  observer_.OnObjectError(info.collection, info.name, /*lost=*/false, damage);
 }
 
 void Verifying::AddStored(uint64_t bytes) {
@@ -106,7 +102,6 @@ const Vault::OpenedObject* VerifyJob::Open() {
     verifying_.Finish(object_.info, 0, absl::OkStatus(), status);
     return nullptr;
   }
-  for (const ChunkRef& chunk : object_.info.manifest.chunks) CheckLogDamage(chunk.id);
   content_ = ContentHash(object_);
   if (faults_ == 0 && content_ && verifying_.IsGood(*content_)) {
     verifying_.OnBytes(object_.sealed.size);
@@ -119,11 +114,6 @@ const Vault::OpenedObject* VerifyJob::Open() {
     return nullptr;
   }
   return &object_;
-}
-
-void VerifyJob::CheckLogDamage(const RecordId& id) {
-  const proto::Finding* finding = verifying_.LogDamage(id);
-  if (finding != nullptr) OnFault({finding->node(), id, absl::DataLossError(finding->text())});
 }
 
 void VerifyJob::OnFault(const ReplicaFault& fault) {
@@ -183,7 +173,6 @@ Status VerifyJob::CheckParts() {
     gets.Send();
     gets.Wait();
     for (size_t k = 0; k < gets.size(); ++k) {
-      CheckLogDamage(gets[k].id);
       const Status status = CheckPart(gets[k], indices[k]);
       if (!status.ok()) OnFault({gets[k].node, gets[k].id, status});
     }
@@ -200,9 +189,7 @@ Status VerifyJob::CheckPartOfCluster(const GetAnswer& answer, uint32_t index) {
   if (Sha256({answer.stored.view}) != part.record) {
     return absl::DataLossError("it is not the manifest part that was signed");
   }
-  ASSIGN_OR_RETURN(const std::vector<ChunkRef> chunks, DecodePartClear(part.clear.view));
-  for (const ChunkRef& chunk : chunks) CheckLogDamage(chunk.id);
-  return absl::OkStatus();
+  return DecodePartClear(part.clear.view).status();
 }
 
 Status VerifyJob::CheckPart(const GetAnswer& answer, uint32_t index) {
@@ -213,9 +200,7 @@ Status VerifyJob::CheckPart(const GetAnswer& answer, uint32_t index) {
   if (Sha256({part.clear, part.sealed}) != object_.info.manifest.parts[index].digest) {
     return absl::DataLossError("it is not the manifest part that was signed");
   }
-  ASSIGN_OR_RETURN(const std::vector<ChunkRef> chunks, DecodePartClear(part.clear));
-  for (const ChunkRef& chunk : chunks) CheckLogDamage(chunk.id);
-  return absl::OkStatus();
+  return DecodePartClear(part.clear).status();
 }
 
 }  // namespace holdfast

@@ -3,8 +3,9 @@
 
 #include <mutex>
 #include <optional>
+#include <string>
+#include <tuple>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "client/reader_bulk.h"
 #include "client/reader_gets.h"
@@ -32,14 +33,11 @@ class Verifying {
   // A version is done. `damage`: what was wrong with any replica; `read`: of the version as a
   // whole.
   void Finish(const ObjectInfo& info, uint64_t bytes, const Status& damage, const Status& read);
+  // Of a version that is finished: something that its reading did not show.
+  void AddDamage(const ObjectInfo& info, const Status& damage);
   void OnBytes(uint64_t bytes) {
     if (progress_ != nullptr) progress_->bytes_done += bytes;
   }
-
-  // Damage that the nodes' logs show around records that may still read well through an index (a
-  // record header, which an index rebuilt from the log would miss). Set before any job runs.
-  void SetLogDamage(const std::vector<proto::Finding>& findings);
-  const proto::Finding* LogDamage(const RecordId& id) const;
 
   // A record with a bad replica: findings about it in a log are not told again.
   void SetDamaged(const RecordId& id);
@@ -49,6 +47,11 @@ class Verifying {
   VerifySummary& summary() { return summary_; }
 
  private:
+  using Version = std::tuple<std::string, std::string, uint64_t>;  // Collection, name, number.
+  static Version VersionOf(const ObjectInfo& info) {
+    return {info.collection, info.name, info.row.version_number};
+  }
+
   Vault& vault_;
   const CatalogueKeys keys_;
   VerifyObserver& observer_;
@@ -57,7 +60,7 @@ class Verifying {
   VerifySummary summary_;
   absl::flat_hash_set<Hash256> good_;
   absl::flat_hash_set<RecordId> damaged_;
-  absl::flat_hash_map<RecordId, proto::Finding> log_damage_;
+  absl::flat_hash_set<Version> told_;  // Of which damage was told.
 };
 
 class VerifyJob : public ReadJob {
@@ -72,7 +75,6 @@ class VerifyJob : public ReadJob {
 
  private:
   Status CheckTags() const;
-  void CheckLogDamage(const RecordId& id);
   Status CheckParts();
   Status CheckPart(const GetAnswer& answer, uint32_t index);
   Status CheckPartOfCluster(const GetAnswer& answer, uint32_t index);
