@@ -210,11 +210,37 @@ class Copy:
         return first_line([self.binary, "--version"])
 
 
+class Floor:
+    """holdfast-floor: what this machine could do at best for a first ingest."""
+
+    name = "floor"
+
+    def __init__(self, binary, work):
+        self.binary = binary
+        self.store = os.path.join(work, "floor")
+
+    def make(self):
+        remove(self.store)
+        os.mkdir(self.store)
+
+    def first(self, source):
+        return run([self.binary, source, "--store", self.store], sync=self.store)
+
+    again = None
+    verify = None
+    restore = None
+
+    def version(self):
+        return "holdfast-floor"
+
+
 TOOLS = {"holdfast": Holdfast, "restic": Restic, "borg": Borg, "casync": Casync,
-         "hashdeep": Hashdeep, "cp": Copy}
+         "hashdeep": Hashdeep, "cp": Copy, "floor": Floor}
 
 
 def find_tool(word, holdfast, work):
     """The tool of that name; None when it is not installed."""
-    binary = shutil.which(holdfast or "") if word == "holdfast" else shutil.which(word)
+    beside = {"holdfast": holdfast,
+              "floor": os.path.join(os.path.dirname(holdfast or ""), "bench", "holdfast-floor")}
+    binary = shutil.which(beside.get(word, word) or "")
     return TOOLS[word](binary, work) if binary else None

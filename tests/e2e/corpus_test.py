@@ -36,7 +36,7 @@ class CorpusTest(HoldfastTest):
         self.assertEqual(self.contents(a), self.contents(b))
 
     def test_the_summary_is_true(self):
-        for preset, scale in (("M", "0.02"), ("S", "0.002")):
+        for preset, scale in (("M", "0.02"), ("S", "0.002"), ("V", "0.02")):
             with self.subTest(preset):
                 said = self.corpus(preset, "--preset", preset, "--scale", scale)
                 sizes, unique = [], {}
@@ -52,8 +52,32 @@ class CorpusTest(HoldfastTest):
                 self.assertEqual(said["files"] - said["duplicates"], len(unique))
                 self.assertLessEqual(said["new_bytes"], said["unique_bytes"])
 
+    def test_edits_of_one_kind(self):
+        for kind, holds in (("tail", bytes.startswith), ("head", bytes.endswith)):
+            with self.subTest(kind):
+                said = self.corpus(kind, "--files", "60", "--bytes", "600000", "--duplicates", "0",
+                                   "--edited", "0.4", "--edits", kind, "--sigma", "1")
+                contents = []
+                for top, _, names in os.walk(self.path(kind)):
+                    for name in names:
+                        with open(os.path.join(top, name), "rb") as file:
+                            contents.append(file.read())
+                # What was edited is the other one without its tail, or has something before its end.
+                edited = sum(any(len(a) < len(b) and holds(b, a[-1000:] if kind == "head" else a)
+                                 for b in contents) for a in contents)
+                self.assertGreater(said["edited"], 0)
+                self.assertGreaterEqual(edited, said["edited"])
+
+    def test_share_of_videos(self):
+        said = self.corpus("v", "--files", "40", "--bytes", "4000000", "--duplicates", "0", "--edited",
+                           "0", "--videos", "0.5")
+        self.assertEqual(20, said["videos"])
+        said = self.corpus("i", "--files", "40", "--bytes", "4000000", "--videos", "0")
+        self.assertEqual(0, said["videos"])
+
     def test_bad_arguments(self):
-        for args in (["--preset", "X"], ["--scale", "0"], ["--duplicates", "1"]):
+        for args in (["--preset", "X"], ["--scale", "0"], ["--duplicates", "1"], ["--videos", "2"],
+                     ["--edits", "sideways"]):
             result = harness.run_command([harness.CORPUS_BINARY, "--out", self.path("x"), *args])
             self.assertNotEqual(0, result.code)
         result = harness.run_command([harness.CORPUS_BINARY, "--out", "/", "--scale", "0.001"])
