@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "cli/bench_parts.h"
+#include "cli/context.h"
 #include "common/base/text.h"
 #include "kernels/measure.h"
 
@@ -115,8 +116,8 @@ void PrintStages(const Json& threads) {
   for (const std::string& name : names) {
     std::printf("  %-22s", name.c_str());
     for (const Json& thread : threads) {
-      const auto at =
-          std::ranges::find_if(thread, [&](const Json& stage) { return stage["stage"] == name; });
+      const auto at = std::find_if(thread.begin(), thread.end(),
+                                   [&](const Json& stage) { return stage["stage"] == name; });
       if (at == thread.end()) {
         std::printf("  %12s", "");
       } else {

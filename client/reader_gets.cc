@@ -113,8 +113,7 @@ void NodeGets::TakeRequest(Request& request) {
     MonitorLock lock(*shared_->monitor);
     shared_->monitor->Await([&] { return reply.has_value(); });
   }
-  TakeReply(request, *std::move(reply));
-  reply.reset();
+  TakeReply(request, *std::exchange(reply, std::nullopt));
   request.taken = true;
   ++taken_;
 }

@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/mutant.h"
-#include "common/base/mutant.h"
 
 namespace holdfast {
 

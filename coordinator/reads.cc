@@ -149,7 +149,7 @@ StatusOr<proto::FindContentReply> FindContent(Catalogue& catalogue,
   if (!collection) return reply;
   std::vector<std::string_view> names(request.names().begin(), request.names().end());
   std::ranges::sort(names);
-  names.erase(std::ranges::unique(names).begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   ASSIGN_OR_RETURN(const auto newest, catalogue.FindNewest(collection->number, names));
   for (int i = 0; i < request.names_size(); ++i) {
     const auto at = std::ranges::lower_bound(names, std::string_view(request.names(i)));

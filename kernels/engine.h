@@ -7,10 +7,10 @@
 //
 // Slices. A message's `data` starts at a chunk boundary of its object. The engine consumes whole
 // chunks: all of `data` when `last`, else up to the last cut it could decide. `consumed` says how
-// far; the caller presents the rest again at the front of the object's next slice. Of a slice that is
-// not `last`, and holds fewer than CutParams::max_size bytes, that may be nothing.
-// Object digests cover exactly the consumed bytes, in order. Whether a slice is the last need not
-// be known while bytes are left: an empty last slice ends an object whose bytes are all consumed.
+// far; the caller presents the rest again at the front of the object's next slice. Of a slice that
+// is not `last`, and holds fewer than CutParams::max_size bytes, that may be nothing. Object
+// digests cover exactly the consumed bytes, in order. Whether a slice is the last need not be known
+// while bytes are left: an empty last slice ends an object whose bytes are all consumed.
 //
 // Status. kInvalidArgument: a message without a state; nothing was changed.
 // Objects can be slices of other batches in turn, but one object must not be in two batches, or

@@ -3,6 +3,7 @@
 #include <deque>
 
 #include "common/proto/holdfast.pb.h"
+#include "common/rpc/addresses.h"
 #include "common/rpc/methods.h"
 #include "gtest/gtest.h"
 
