@@ -181,7 +181,8 @@ int RunIngest(const Globals& globals, const IngestArgs& args) {
   if (!closed.ok()) return Fail(closed);
   PrintSummary(*summary, globals.json);
   // What is known under its name is cut, and not digested.
-  const uint32_t taken = summary->unchanged == summary->files ? 0 : options.digests;
+  const uint64_t objects = summary->files + summary->directories + summary->symlinks;
+  const uint32_t taken = summary->unchanged == objects ? 0 : options.digests;
   const JobWork work{.seconds = static_cast<double>(summary->nanos) / 1e9,
                      .digested = summary->bytes,
                      .sealed = summary->stored_bytes};

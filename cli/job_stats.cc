@@ -184,7 +184,7 @@ void JobStats::Print(const JobWork& work, kernels::Engine& engine, uint32_t dige
   PrintStages(threads);
   std::printf("other threads, seconds on a processor:");
   for (const auto& [name, seconds] : others_.items()) {
-    std::printf(" %s %.2f", name.c_str(), seconds.get<double>());
+    if (seconds >= 0.005) std::printf(" %s %.2f", name.c_str(), seconds.get<double>());
   }
   std::printf("\nall: %.2f of the %.2f that %u cores have in %.2f s\n", cpu_seconds_,
               cores * work.seconds, cores, work.seconds);

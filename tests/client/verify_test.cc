@@ -199,6 +199,29 @@ TEST_P(VerifyTest, TheWholeVaultIncludesLogs) {
   EXPECT_THAT(recorder_.errors, ElementsAre("other/b lost"));
 }
 
+TEST_P(VerifyTest, ObjectsWhoseRecordsAreDamagedInALogAloneAreNamed) {
+  TestVault t;
+  const std::string shared = RandomBytes(3, 1000);
+  t.Commit("case", {{.name = "a", .content = shared}, {.name = "c", .content = "other"}});
+  t.Commit("other", {{.name = "b", .content = shared}, {.name = "d", .content = "lost"}});
+  t.Rot(0, t.RecordsOf("other", "d")[0]);
+  for (const RecordId& id : {t.RecordsOf("case", "a")[0], t.RecordsOf("other", "d")[0]}) {
+    proto::Finding finding;
+    finding.set_class_(proto::Finding::CORRUPT);
+    finding.set_text("a bad header");
+    finding.set_id(ToString(id.bytes()));
+    t.node(0).segments[1].push_back(finding);
+  }
+  const VerifySummary s = Run(t, "");
+  EXPECT_THAT(recorder_.errors, UnorderedElementsAre("case/a", "other/b", "other/d lost"));
+  EXPECT_EQ(s.damaged, 3u);
+  EXPECT_EQ(s.lost, 1u);
+  EXPECT_EQ(s.objects, 4u);
+  EXPECT_EQ(s.versions, 4u);
+  EXPECT_EQ(s.findings, 0u);
+  EXPECT_THAT(recorder_.findings, ElementsAre());
+}
+
 TEST_P(VerifyTest, EverySegmentIsCheckedOnceWhereverTheirNumbersHaveGaps) {
   TestVault t;
   t.Commit("case", {{.name = "a", .content = "1"}});
