@@ -1,7 +1,9 @@
 #include "client/reader_batch.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -138,14 +140,14 @@ std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& eng
                                                             ReadBatch* next, Slab& slab,
                                                             StageClock& clock) {
   std::erase_if(slices_, [](const Slice& slice) { return slice.stream->finished; });
-  slab_ = slab.OfSize(bytes_);
+  PlaceSlots(slab);
   OpenSlots(next, clock);
   clock.Enter("cut and digest");
   RunEngine(engine);
   clock.Enter("compare and hand on");
   std::vector<std::shared_ptr<ReadStream>> unfinished;
+  SettleAll();
   for (Slice& slice : slices_) {
-    Settle(slice);
     if (slice.stream->finished && slice.stream->is_long) ++long_ended_;
     if (slice.stream->finished || slice.continued) continue;
     unfinished.push_back(std::move(slice.stream));
@@ -153,17 +155,29 @@ std::vector<std::shared_ptr<ReadStream>> ReadBatch::Process(kernels::Engine& eng
   return unfinished;
 }
 
+// A byte lies as far from the begin of a page as it does in its object: so a job can write most of
+// what it gets straight to a disk.
+void ReadBatch::PlaceSlots(Slab& slab) {
+  size_t at = 0;
+  for (Slice& slice : slices_) {
+    at = (at + Slab::kPage - 1) / Slab::kPage * Slab::kPage;
+    if (slice.slots > 0) at += SlotsOf(slice).front().chunk.offset % Slab::kPage;
+    slice.at = at;
+    for (Slot& slot : SlotsOf(slice)) {
+      slot.at = at;
+      at += slot.chunk.info.length;
+    }
+  }
+  slab_ = slab.OfSize(at);
+}
+
 // As the answers come, so that few of them lie in memory at a time.
 void ReadBatch::OpenSlots(ReadBatch* next, StageClock& clock) {
   std::vector<std::pair<ReadJob*, Slot*>> unanswered;
   clock.Enter("open");
   AskAhead(next);
-  size_t at = 0;
   for (Slice& slice : slices_) {
-    slice.at = at;
     for (Slot& slot : SlotsOf(slice)) {
-      slot.at = at;
-      at += slot.chunk.info.length;
       for (size_t i = slot.first_answer; i < slot.first_answer + slot.answers; ++i) {
         if (gets_.taken(i)) continue;
         clock.Enter("wait for records");
@@ -312,6 +326,16 @@ Status ReadBatch::CompareDigests(const Slice& slice, const kernels::Digests& got
   if ((digests & kernels::kSha256) && got.sha256 != sealed.sha256) wrong = "SHA-256";
   if (wrong == nullptr) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("its content does not have the recorded ", wrong));
+}
+
+void ReadBatch::SettleAll() {
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    for (size_t i = next++; i < slices_.size(); i = next++) Settle(slices_[i]);
+  };
+  std::vector<std::jthread> others;
+  for (size_t i = 1; i < std::min(options_.writers, slices_.size()); ++i) others.emplace_back(work);
+  work();
 }
 
 // Finishes with the slice, and with the stream where it ends.

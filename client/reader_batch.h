@@ -1,6 +1,7 @@
 // What one thread of a BulkReader works on at a time: slices of many objects.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 
@@ -39,20 +40,26 @@ struct ReadStream {
   bool finished = false;       // The job is done; slices still planned are dropped.
 };
 
-// Memory that a thread keeps between batches. It is not zeroed, so that only what is used is
+// Pages that a thread keeps between batches. They are not zeroed, so that only what is used is
 // touched.
 class Slab {
  public:
   MutableBytes OfSize(size_t size) {
     if (size > size_) {
-      size_ = size + size / 8;
-      memory_ = std::make_unique_for_overwrite<uint8_t[]>(size_);
+      size_ = (size + size / 8 + kPage - 1) / kPage * kPage;
+      memory_.reset(static_cast<uint8_t*>(std::aligned_alloc(kPage, size_)));
+      if (memory_ == nullptr) std::abort();  // As operator new would.
     }
     return {memory_.get(), size};
   }
 
+  static constexpr size_t kPage = 4096;
+
  private:
-  std::unique_ptr<uint8_t[]> memory_;
+  struct Free {
+    void operator()(uint8_t* p) const { std::free(p); }
+  };
+  std::unique_ptr<uint8_t, Free> memory_;
   size_t size_ = 0;
 };
 
@@ -105,6 +112,7 @@ class ReadBatch {
   Status PlanSlots(Slice& slice);
   Status Ask(const PlacedChunk& chunk);
   void AskAhead(ReadBatch* next);
+  void PlaceSlots(Slab& slab);
   void OpenSlots(ReadBatch* next, StageClock& clock);
   // Of which the one node that was asked did not answer.
   bool Unanswered(const Slot& slot);
@@ -124,6 +132,7 @@ class ReadBatch {
   Status CompareDigests(const Slice& slice, const kernels::Digests& got) const;
   uint32_t DigestsOf(const Slice& slice) const;
   void Settle(Slice& slice);
+  void SettleAll();
 
   Vault& vault_;
   const BulkOptions& options_;

@@ -21,7 +21,7 @@ struct ReplicaFault {
   Status status;  // kDataLoss, or why it could not be checked.
 };
 
-// One object to read. Its methods run on the reader's threads, one at a time for one job.
+// One object to read. Its methods run on threads of the reader, one at a time for one job.
 class ReadJob {
  public:
   virtual ~ReadJob() = default;
@@ -43,6 +43,8 @@ struct BulkOptions {
   // Which of the recorded object digests to recompute (kernels::DigestSet).
   uint32_t digests = kernels::kAllDigests;
   int threads = 0;  // 0: as many as cores. -1: none, all in the caller (simulation).
+  // To so many jobs a thread gives content at a time: for jobs that wait for a disk.
+  size_t writers = 1;
   JobTimes* times = nullptr;
 };
 

@@ -13,6 +13,9 @@
 namespace holdfast {
 namespace {
 
+// Files that a thread of the reader writes at a time: what waits for a disk is in its queue.
+constexpr size_t kWriters = 4;
+
 // Whether `prefix` names `name` or a directory above it; empty names all.
 bool InScope(const std::string& name, const std::string& prefix) {
   return prefix.empty() ||
@@ -122,7 +125,10 @@ class Restorer {
         options_(options),
         progress_(progress),
         restoring_(vault, tree, observer, progress),
-        bulk_({.digests = kernels::kSha256, .threads = options.threads, .times = options.times}),
+        bulk_({.digests = kernels::kSha256,
+               .threads = options.threads,
+               .writers = options.threads < 0 ? 1 : kWriters,
+               .times = options.times}),
         files_(std::make_unique<BulkReader>(vault, engine, bulk_)),
         engine_(engine) {
     tree.OnXattrsSkipped([this](const std::string& name, const std::string& what) {

@@ -2,9 +2,9 @@
 //
 // Content is checked before it is written: every chunk's identity against the signed manifest, and
 // the object's SHA-256 (verify compares SHA-1 and MD5 as well). Directories are made first, their
-// attributes set last. Nothing is synced: a restored tree is a copy, durable when the system has
-// written it out. Memory: bounded (reader_bulk.h), and a few hundred bytes for each directory and
-// hard link.
+// attributes set last. Whole blocks of long content go past the page cache. Nothing is synced: a
+// restored tree is a copy, durable when the system has written it out. Memory: bounded
+// (reader_bulk.h), and a few hundred bytes for each directory and hard link.
 #pragma once
 
 #include <atomic>

@@ -25,6 +25,8 @@ namespace {
 constexpr size_t kOpenDirectories = 128;
 constexpr size_t kSparseBlock = 4096;
 constexpr int kTemporaryTries = 100;
+constexpr size_t kBlock = 4096;
+constexpr size_t kDirectBytes = 64u << 10;  // Less does not pay a wait for the disk.
 
 absl::StatusCode CodeOf(int error) {
   switch (error) {
@@ -85,6 +87,36 @@ Status WriteAll(int fd, Bytes bytes, uint64_t offset) {
     offset += static_cast<uint64_t>(n);
   }
   return absl::OkStatus();
+}
+
+bool SetDirect(int fd, bool on) {
+  const int flags = fcntl(fd, F_GETFL);
+  return flags >= 0 && fcntl(fd, F_SETFL, on ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+}
+
+// Whole blocks, past the page cache where the file system has it so.
+Status WriteBlocks(int fd, Bytes bytes, uint64_t offset) {
+  if (!SetDirect(fd, true)) return WriteAll(fd, bytes, offset);
+  const ssize_t n = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+  const bool failed = n < 0 && errno != EINTR && errno != EINVAL && errno != EOPNOTSUPP;
+  if (failed) return ErrnoStatus("writing it");
+  if (!SetDirect(fd, false)) return ErrnoStatus("writing it");
+  const size_t done = n < 0 ? 0 : static_cast<size_t>(n);
+  return WriteAll(fd, bytes.subspan(done), offset + done);
+}
+
+// The page cache would have to copy everything into pages, of which those not used lately cost more
+// than the disk does; but it takes what is no whole block, and whatever lies in memory otherwise
+// than it will in the file.
+Status WriteContent(int fd, Bytes bytes, uint64_t offset) {
+  const size_t head = (kBlock - offset % kBlock) % kBlock;
+  const bool direct = bytes.size() >= head + kDirectBytes &&
+                      (reinterpret_cast<uintptr_t>(bytes.data()) + head) % kBlock == 0;
+  if (!direct) return WriteAll(fd, bytes, offset);
+  const size_t middle = (bytes.size() - head) / kBlock * kBlock;
+  RETURN_IF_ERROR(WriteAll(fd, bytes.first(head), offset));
+  RETURN_IF_ERROR(WriteBlocks(fd, bytes.subspan(head, middle), offset + head));
+  return WriteAll(fd, bytes.subspan(head + middle), offset + head + middle);
 }
 
 bool AllZero(Bytes block) {
@@ -347,7 +379,7 @@ class TreeWriter::NewFile {
 
   Status Write(Bytes bytes, bool sparse) {
     RETURN_IF_ERROR(sparse ? WriteSparse(fd_->get(), bytes, size_)
-                           : WriteAll(fd_->get(), bytes, size_));
+                           : WriteContent(fd_->get(), bytes, size_));
     size_ += bytes.size();
     return absl::OkStatus();
   }

@@ -4,13 +4,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/capability.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <vector>
 
 #include "tests/client/reader_testing.h"
 
@@ -460,6 +464,52 @@ TEST_P(RestoreTest, MakesTheDestination) {
   Run(t);
   EXPECT_EQ(ReadAll(to_ + "a"), "1");
   to_.resize(to_.size() - std::string("/x/y//z/").size());
+}
+
+// Of the pages of a file those that lie in the page cache.
+double ShareInPageCache(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat stat;
+  if (fd < 0 || fstat(fd, &stat) != 0) return -1;
+  const auto size = static_cast<size_t>(stat.st_size);
+  void* const mapped = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  std::vector<unsigned char> pages((size + 4095) / 4096);
+  const bool known = mapped != MAP_FAILED && mincore(mapped, size, pages.data()) == 0;
+  if (mapped != MAP_FAILED) munmap(mapped, size);
+  close(fd);
+  if (!known) return -1;
+  const auto there = std::ranges::count_if(pages, [](unsigned char page) { return page % 2; });
+  return static_cast<double>(there) / static_cast<double>(pages.size());
+}
+
+bool TakesDirectWrites(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_TMPFILE | O_WRONLY | O_DIRECT | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  alignas(4096) static const char block[4096] = {};
+  const bool taken = write(fd, block, sizeof block) == sizeof block;
+  close(fd);
+  return taken;
+}
+
+// Long enough for several slices, and with ends everywhere in a block.
+TEST_P(RestoreTest, LongContentGoesPastThePageCache) {
+  TestVault t;
+  std::map<std::string, std::string> contents;
+  std::vector<TestObject> objects;
+  for (const size_t size : {65'535, 65'536, 70'001, 300'000, 2'097'152, 3'333'333, 9'000'001}) {
+    const std::string name = std::to_string(size);
+    contents[name] = RandomBytes(size, size);
+    objects.push_back({.name = name, .content = contents[name]});
+  }
+  t.Commit("case", objects);
+  Run(t);
+  EXPECT_THAT(recorder_.errors, IsEmpty());
+  for (const auto& [name, content] : contents) {
+    if (content.size() > 200'000 && TakesDirectWrites(to_)) {
+      EXPECT_LT(ShareInPageCache(to_ + "/" + name), 0.2) << name;
+    }
+    EXPECT_EQ(ReadAll(to_ + "/" + name), content) << name;
+  }
 }
 
 TEST_P(RestoreTest, AFullDiskIsReported) {
