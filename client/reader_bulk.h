@@ -3,8 +3,8 @@
 //
 // Slices of several objects are fetched, opened and digested together, so that the engine's lanes
 // are full and many small objects cost few round trips; the next batch is fetched while one is
-// worked on. Long objects take turns, a slice at a time. Memory: per thread, about three times
-// kBatchBytes for each replica read.
+// worked on. Long objects take turns, a slice at a time. Memory: per thread, the content of a
+// batch (32 MiB or little more) and the five answers of 4 MiB that are under way or being opened.
 #pragma once
 
 #include <memory>
