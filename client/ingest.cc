@@ -26,12 +26,11 @@ Status CloseSession(IngestContext& ctx, bool abort) {
 }
 
 void RunWorkers(const IngestWorker::Parts& parts, const SlabPlan& plan, size_t workers) {
-  SlabPool pool(plan.slab_bytes, 2 * workers);
+  SlabPool pool(plan.slab_bytes, workers);
   parts.ctx.engine.Register(pool.all());
   std::vector<std::unique_ptr<IngestWorker>> all;
   for (size_t i = 0; i < workers; ++i) {
-    all.push_back(std::make_unique<IngestWorker>(parts, plan, workers, pool.slab(2 * i),
-                                                 pool.slab(2 * i + 1)));
+    all.push_back(std::make_unique<IngestWorker>(parts, plan, workers, pool.slab(i)));
   }
   if (parts.ctx.inline_mode()) {
     all[0]->Run();
@@ -60,14 +59,17 @@ void Drain(IngestContext& ctx, ChunkStore& store) {
 void RunPipeline(IngestContext& ctx, Source& source, IngestObserver& observer) {
   const kernels::CutParams cut = ctx.vault.engine_options().cut;
   const size_t cores = std::max(1u, std::thread::hardware_concurrency());
-  const size_t wanted = ctx.options.threads == 0 ? cores : std::max(ctx.options.threads, 1);
+  const size_t at_once = ctx.options.threads == 0 ? cores : std::max(ctx.options.threads, 1);
   // A device wants more at a time than a core.
   const size_t good = ctx.engine.good_batch_bytes();
-  const size_t slabs_bytes =
-      std::max(ctx.options.slabs_bytes, 2 * good * std::min<size_t>(wanted, 8));
-  const size_t each = std::max(good, std::min(ctx.options.slab_bytes, slabs_bytes / (2 * wanted)));
+  // While one worker waits for a node or a device, another one has its core. Nodes in this process
+  // answer soon, and are who has the core meanwhile.
+  const bool waits = good > 0 || ctx.nodes_elsewhere();
+  const size_t wanted = waits && !ctx.inline_mode() ? 2 * at_once : at_once;
+  const size_t slabs_bytes = std::max(ctx.options.slabs_bytes, good * std::min<size_t>(wanted, 16));
+  const size_t each = std::max(good, std::min(ctx.options.slab_bytes, slabs_bytes / wanted));
   const SlabPlan plan(each, cut.max_size());
-  const size_t threads = std::clamp<size_t>(slabs_bytes / (2 * plan.slab_bytes), 1, wanted);
+  const size_t threads = std::clamp<size_t>(slabs_bytes / plan.slab_bytes, 1, wanted);
   ManifestMaker maker(ctx);
   ChunkStore store(ctx);
   Committer committer(ctx, store, maker, observer);

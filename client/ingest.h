@@ -16,9 +16,10 @@ namespace holdfast {
 struct IngestOptions {
   std::string collection;
   uint32_t digests = kernels::kAllDigests;  // SHA-256 is always among them.
-  int threads = 0;                // 0: as many as cores. -1: none, all in the caller (simulation).
-  size_t slab_bytes = 32u << 20;  // Raised to 4 * max chunk when smaller.
-  size_t slabs_bytes = 128u << 20;  // All slabs, two for each thread: with many, each is smaller.
+  // Cores to use. 0: all. -1: no threads, all in the caller (simulation).
+  int threads = 0;
+  size_t slab_bytes = 32u << 20;    // Raised to 4 * max chunk when smaller.
+  size_t slabs_bytes = 128u << 20;  // All slabs, one for each worker: with many, each is smaller.
   size_t commit_objects = 4000;     // Objects per commit at most …
   int64_t commit_delay_nanos = 200'000'000;  // … or when the oldest has waited this long.
   // How long it waits when too few nodes, or no coordinator, can take what it has. With threads

@@ -12,7 +12,7 @@ namespace {
 constexpr size_t kGeneration = 250'000;            // Chunks remembered, times two.
 constexpr uint64_t kPutBytes = 2u << 20;           // Per request …
 constexpr size_t kPutEntries = 1024;               // … and entries.
-constexpr uint64_t kMaxBytesInFlight = 32u << 20;  // Sealed, sent, unanswered.
+constexpr uint64_t kMaxBytesInFlight = 24u << 20;  // Sealed, sent, unanswered.
 constexpr uint64_t kEntryOverhead = 1024;          // What bookkeeping counts for, in those bytes.
 constexpr int64_t kRetryNanos = 1'000'000'000;
 constexpr uint32_t kFailuresInARow = 4;  // Of a node's pins or puts, until the vault has failed.

@@ -58,6 +58,11 @@ class IngestContext {
   std::shared_ptr<const ClusterMap> map;
 
   bool inline_mode() const { return options.threads < 0; }
+  // Whether chunks go to other processes. For a vault without nodes either answer will do.
+  bool nodes_elsewhere() const {
+    MonitorLock lock(*monitor);
+    return !map->nodes.empty() && !map->nodes[0].endpoint.empty();
+  }
   size_t max_open_objects() const { return std::max<size_t>(2 * options.commit_objects, 8192); }
 
   // Opens the session, or tells the coordinator that it is still wanted; takes the map of now.

@@ -22,22 +22,21 @@ Status Changed() { return absl::AbortedError("changed while it was read"); }
 
 // Whether chunks go to other processes, and every node gets a good part of all.
 bool FewNodesElsewhere(IngestContext& ctx) {
+  if (!ctx.nodes_elsewhere()) return false;
   MonitorLock lock(*ctx.monitor);
-  const std::vector<MapNode>& nodes = ctx.map->nodes;
-  const bool elsewhere = !nodes.empty() && !nodes[0].endpoint.empty();
-  return elsewhere && nodes.size() <= 2 * size_t{ctx.map->replicas};
+  return ctx.map->nodes.size() <= 2 * size_t{ctx.map->replicas};
 }
 
 }  // namespace
 
 SlabPlan::SlabPlan(size_t wanted_slab_bytes, uint32_t max_chunk)
     : slab_bytes(std::max<size_t>(wanted_slab_bytes, 4 * size_t{max_chunk})),
+      first_bytes(std::min(slab_bytes, 4 * size_t{max_chunk})),
       long_bytes(std::max<size_t>(2 * size_t{max_chunk}, slab_bytes / kMaxStreams)),
-      slice_bytes(std::max<size_t>(max_chunk, slab_bytes / kMaxStreams)),
-      max_streams(slab_bytes / slice_bytes) {}
+      slice_bytes(std::max<size_t>(max_chunk, slab_bytes / kMaxStreams)) {}
 
 IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t workers,
-                           MutableBytes slab0, MutableBytes slab1)
+                           MutableBytes slab)
     : ctx_(parts.ctx),
       source_(parts.source),
       feed_(parts.feed),
@@ -47,30 +46,28 @@ IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t work
       known_(parts.known),
       plan_(plan),
       workers_(workers),
+      memory_(slab),
       sealer_(parts.ctx.vault.domain_keys(), FewNodesElsewhere(parts.ctx)),
       clock_(parts.ctx.options.times) {
-  slabs_[0].memory = slab0;
-  slabs_[1].memory = slab1;
+  slab_.memory = memory_.first(plan.first_bytes);
 }
 
 IngestWorker::~IngestWorker() = default;
 
 void IngestWorker::Run() {
-  Slab* previous = nullptr;
-  for (size_t turn = 0;; ++turn) {
-    Slab& current = slabs_[turn % 2];
+  for (;;) {
     clock_.Enter("read");
-    const bool filled = Fill(current, /*wait=*/previous == nullptr);
-    if (filled) Process(current);
-    if (previous != nullptr) {
+    const bool filled = Fill();
+    if (filled) {
+      Process();
       clock_.Enter("seal and put");
-      store_.Complete(previous->round, sealer_);
-      Conclude(*previous);
+      store_.Complete(slab_.round, sealer_);
+      Conclude();
     }
     store_.ResolveDisputes(sealer_);
     if (ctx_.inline_mode()) committer_.Poll();
-    previous = filled ? &current : nullptr;
-    if (previous == nullptr && NothingLeft()) break;
+    if (!filled && NothingLeft()) break;
+    slab_.memory = memory_.first(std::min(memory_.size(), 2 * slab_.memory.size()));
   }
   clock_.Enter(nullptr);  // On this thread, whose time it takes.
 }
@@ -84,27 +81,28 @@ bool IngestWorker::NothingLeft() {
   return streams_.empty() && (Stopping() || (!held_ && feed_.finished()));
 }
 
-bool IngestWorker::Fill(Slab& slab, bool wait) {
-  slab.used = 0;
-  slab.batch.messages.clear();
-  slab.streams.clear();
-  slab.short_files.clear();
-  slab.known.clear();
-  slab.round.owned.clear();
-  slab.round.claims.clear();
+bool IngestWorker::Fill() {
+  slab_.used = 0;
+  slab_.batch.messages.clear();
+  slab_.streams.clear();
+  slab_.short_files.clear();
+  slab_.known.clear();
+  slab_.round.owned.clear();
+  slab_.round.claims.clear();
   if (Stopping()) {
     AbandonStreams(absl::AbortedError("not stored: the vault failed before"));
     return false;
   }
   TakeStreams();
-  FillSlices(slab);
-  FillShort(slab, wait && slab.streams.empty());
-  return !slab.streams.empty();
+  FillSlices();
+  FillShort();
+  return !slab_.streams.empty();
 }
 
 // A fair share of the long files, so that they do not all end up with one worker.
 void IngestWorker::TakeStreams() {
-  while (streams_.size() < plan_.max_streams && streams_.size() * workers_ <= ctx_.open_streams) {
+  const size_t max_streams = slab_.memory.size() / plan_.slice_bytes;
+  while (streams_.size() < max_streams && streams_.size() * workers_ <= ctx_.open_streams) {
     std::optional<SourceEntry> entry = feed_.TakeLong();
     if (!entry) return;
     std::unique_ptr<Stream> stream = Open(*std::move(entry), &Source::Open);
@@ -116,49 +114,48 @@ void IngestWorker::TakeStreams() {
 
 // The digests of a file are one chain: while there are short files to mix in, no slice is longer
 // than what each lane gets of the slab.
-void IngestWorker::FillSlices(Slab& slab) {
-  const auto is_whole = [](const auto& stream) { return stream->whole; };
-  const auto n = static_cast<size_t>(std::ranges::count(streams_, false, is_whole));
+void IngestWorker::FillSlices() {
+  const size_t n = streams_.size();
   if (n == 0) return;
-  size_t slice = plan_.slab_bytes / n;
+  size_t slice = slab_.memory.size() / n;
   if (feed_.short_waiting()) slice = std::min(slice, plan_.slice_bytes);
   slice = slice / kMessageAlign * kMessageAlign;
   for (const std::unique_ptr<Stream>& stream : streams_) {
-    if (stream->whole) continue;
-    const Status read = ReadSlice(slab, *stream, slice);
+    const Status read = ReadSlice(*stream, slice);
     if (read.ok()) continue;
     stream->ended = true;
     Release(stream->object, read);
   }
-  if (slab.streams.size() < n) DropEndedStreams();
+  if (slab_.streams.size() < n) DropEndedStreams();
 }
 
-void IngestWorker::FillShort(Slab& slab, bool wait) {
+void IngestWorker::FillShort() {
   const size_t max_open = ctx_.max_open_objects();
-  while (slab.streams.size() < kMaxMessages && ctx_.open_objects < max_open) {
+  const bool wait = slab_.streams.empty();
+  while (slab_.streams.size() < kMaxMessages && ctx_.open_objects < max_open) {
     std::optional<SourceEntry> entry = std::exchange(held_, std::nullopt);
-    if (!entry) entry = feed_.TakeShort(wait && slab.streams.empty());
+    if (!entry) entry = feed_.TakeShort(wait && slab_.streams.empty());
     if (!entry) return;
-    if (!AddEntry(slab, *entry)) {
+    if (!AddEntry(*entry)) {
       held_ = std::move(entry);
       return;
     }
   }
-  if (!wait || !slab.streams.empty()) return;
+  if (!wait || !slab_.streams.empty()) return;
   MonitorLock lock(*ctx_.monitor);
   ctx_.Await([&] { return ctx_.open_objects < max_open || ctx_.failed(); });
 }
 
-bool IngestWorker::AddEntry(Slab& slab, SourceEntry& entry) {
+bool IngestWorker::AddEntry(SourceEntry& entry) {
   if (entry.special || !entry.error.ok() || !IsFile(entry)) {
     StoreWithoutContent(std::move(entry));
     return true;
   }
-  return AddShortFile(slab, entry);
+  return AddShortFile(entry);
 }
 
-bool IngestWorker::AddShortFile(Slab& slab, SourceEntry& entry) {
-  if (entry.stamp.size >= slab.room()) return false;
+bool IngestWorker::AddShortFile(SourceEntry& entry) {
+  if (entry.stamp.size >= slab_.room()) return false;
   std::unique_ptr<Stream> stream = Open(std::move(entry), &Source::OpenAsListed);
   if (stream == nullptr) return true;
   Status read;
@@ -169,17 +166,17 @@ bool IngestWorker::AddShortFile(Slab& slab, SourceEntry& entry) {
       feed_.PutLong(Unopen(std::move(stream)));
       return true;
     }
-    if (size >= slab.room()) {
+    if (size >= slab_.room()) {
       entry = Unopen(std::move(stream));
       return false;
     }
-    read = ReadSlice(slab, *stream, slab.room());
+    read = ReadSlice(*stream, slab_.room());
     if (read.ok() || again) break;
     read = OpenAgain(*stream);  // It may have changed before it was opened.
   }
   stream->object->entry.parent.reset();
   if (read.ok()) {
-    slab.short_files.push_back(std::move(stream));
+    slab_.short_files.push_back(std::move(stream));
   } else {
     Release(stream->object, read);
   }
@@ -234,55 +231,51 @@ SourceEntry IngestWorker::Unopen(std::unique_ptr<Stream> stream) {
   return entry;
 }
 
-Status IngestWorker::ReadSlice(Slab& slab, Stream& stream, size_t slice) {
-  uint8_t* begin = slab.memory.data() + slab.used;
-  const size_t carried = stream.carry.size();
-  assert(carried < slice && slice <= slab.room());
-  std::copy_n(stream.carry.data(), carried, begin);
+Status IngestWorker::ReadSlice(Stream& stream, size_t slice) {
+  uint8_t* begin = slab_.memory.data() + slab_.used;
+  assert(slice <= slab_.room());
   // One byte more than is left shows whether the file has grown.
   const uint64_t left = stream.object->entry.stamp.size - stream.offset;
-  const size_t ask = std::min<uint64_t>(slice - carried, left + 1);
-  ASSIGN_OR_RETURN(const size_t n, stream.file->ReadAt(stream.offset, {begin + carried, ask}));
+  const size_t ask = std::min<uint64_t>(slice, left + 1);
+  ASSIGN_OR_RETURN(const size_t n, stream.file->ReadAt(stream.offset, {begin, ask}));
   if (n > left || n < std::min<uint64_t>(ask, left)) return Changed();
-  stream.offset += n;
   const bool last = n == left;
   if (last) {
     ASSIGN_OR_RETURN(const FileStamp stamp, stream.file->Stamp());
     if (stamp != stream.object->entry.stamp) return Changed();
     stream.file.reset();
   }
-  ctx_.progress.bytes_read += n;
-  kernels::Message& message = slab.batch.messages.emplace_back();
-  message.data = {begin, carried + n};
+  kernels::Message& message = slab_.batch.messages.emplace_back();
+  message.data = {begin, n};
   message.last = last;
   message.digests = ctx_.options.digests;
   message.state = &stream.state;
-  slab.streams.push_back(&stream);
-  slab.used = std::min(AlignUp(slab.used + carried + n), slab.memory.size());
+  slab_.streams.push_back(&stream);
+  slab_.used = std::min(AlignUp(slab_.used + n), slab_.memory.size());
   return absl::OkStatus();
 }
 
-void IngestWorker::AskWhatIsKnown(Slab& slab) {
+void IngestWorker::AskWhatIsKnown() {
   std::vector<Stream*> streams;
   std::vector<const SourceEntry*> entries;
-  for (Stream* stream : slab.streams) {
+  for (Stream* stream : slab_.streams) {
     if (std::exchange(stream->asked, true)) continue;
     streams.push_back(stream);
     entries.push_back(&stream->object->entry);
   }
   std::vector<std::optional<KnownContent>> known = known_.Find(entries);
   for (size_t i = 0; i < streams.size(); ++i) streams[i]->known = known[i];
-  for (size_t i = 0; i < slab.streams.size(); ++i) {
-    if (slab.streams[i]->known) slab.batch.messages[i].digests = 0;
+  for (size_t i = 0; i < slab_.streams.size(); ++i) {
+    if (slab_.streams[i]->known) slab_.batch.messages[i].digests = 0;
   }
 }
 
-void IngestWorker::Process(Slab& slab) {
+void IngestWorker::Process() {
   clock_.Enter("ask what is known");
-  AskWhatIsKnown(slab);
+  AskWhatIsKnown();
   clock_.Enter("cut and digest");
-  if (Digest(slab.batch) != kernels::Status::kOk) {
-    for (Stream* stream : slab.streams) {
+  if (Digest(slab_.batch) != kernels::Status::kOk) {
+    for (Stream* stream : slab_.streams) {
       stream->ended = true;
       Release(stream->object, absl::InternalError("the engine failed"));
     }
@@ -290,17 +283,20 @@ void IngestWorker::Process(Slab& slab) {
   }
   clock_.Enter("identify and pin");
   cuts_.clear();
-  for (size_t i = 0; i < slab.streams.size(); ++i) {
-    Stream& stream = *slab.streams[i];
+  for (size_t i = 0; i < slab_.streams.size(); ++i) {
+    Stream& stream = *slab_.streams[i];
+    const kernels::Message& message = slab_.batch.messages[i];
+    stream.offset += message.consumed;
+    ctx_.progress.bytes_read += message.consumed;
     if (!stream.again) {
-      CutObject(slab.batch.messages[i], stream);
-    } else if (const Status same = MatchObject(slab.batch.messages[i], stream); !same.ok()) {
+      CutObject(message, stream);
+    } else if (const Status same = MatchObject(message, stream); !same.ok()) {
       stream.ended = true;
       Release(stream.object, same);
     }
   }
-  store_.Begin(cuts_, slab.round);
-  FinishObjects(slab);
+  store_.Begin(cuts_, slab_.round);
+  FinishObjects();
 }
 
 kernels::Status IngestWorker::Digest(kernels::Batch& batch) {
@@ -342,7 +338,6 @@ void IngestWorker::CutObject(const kernels::Message& message, Stream& stream) {
     at += chunk.length;
   }
   object.size += at;
-  stream.carry = message.data.subspan(at);
 }
 
 Status IngestWorker::MatchObject(const kernels::Message& message, Stream& stream) {
@@ -352,21 +347,19 @@ Status IngestWorker::MatchObject(const kernels::Message& message, Stream& stream
     if (IdentityOf(chunk).h != before[stream.matched++].h) return Changed();
   }
   if (message.last && stream.matched != before.size()) return Changed();
-  stream.carry = message.data.subspan(message.consumed);
   return absl::OkStatus();
 }
 
 // Makes the manifests of what is read to its end, while the nodes answer for its chunks.
-void IngestWorker::FinishObjects(Slab& slab) {
+void IngestWorker::FinishObjects() {
   clock_.Enter("manifests");
   std::vector<std::pair<IngestObject*, Status>> finished;
-  for (size_t i = 0; i < slab.streams.size(); ++i) {
-    const kernels::Message& message = slab.batch.messages[i];
-    Stream& stream = *slab.streams[i];
+  for (size_t i = 0; i < slab_.streams.size(); ++i) {
+    const kernels::Message& message = slab_.batch.messages[i];
+    Stream& stream = *slab_.streams[i];
     if (!message.last || stream.ended) continue;
     if (stream.known) {
-      stream.whole = true;
-      slab.known.push_back(i);
+      slab_.known.push_back(i);
       continue;
     }
     stream.ended = true;
@@ -385,10 +378,10 @@ void IngestWorker::FinishObjects(Slab& slab) {
 
 // Content that is the same, and of which nothing had to be put, is unchanged. If something was put,
 // the coordinator is asked by a commit, as it knows whether that went to the right nodes.
-void IngestWorker::Conclude(Slab& slab) {
+void IngestWorker::Conclude() {
   std::vector<size_t> again;
-  for (size_t i : slab.known) {
-    Stream& stream = *slab.streams[i];
+  for (size_t i : slab_.known) {
+    Stream& stream = *slab_.streams[i];
     IngestObject& object = *stream.object;
     const bool same = ChunksHash(object.clear.chunks) == stream.known->chunks;
     known_.Tell(same);
@@ -405,18 +398,18 @@ void IngestWorker::Conclude(Slab& slab) {
     object.unchanged = stream.known->version;
     ctx_.Drop(&object);
   }
-  DigestAgain(slab, again);
+  DigestAgain(again);
   DropEndedStreams();
 }
 
-void IngestWorker::DigestAgain(Slab& slab, const std::vector<size_t>& messages) {
+void IngestWorker::DigestAgain(const std::vector<size_t>& messages) {
   kernels::Batch batch;
   std::vector<Stream*> streams;
   for (size_t i : messages) {
-    Stream& stream = *slab.streams[i];
+    Stream& stream = *slab_.streams[i];
     stream.known.reset();
     stream.state.Reset();
-    const kernels::Message& message = slab.batch.messages[i];
+    const kernels::Message& message = slab_.batch.messages[i];
     if (message.data.size() == stream.offset) {
       streams.push_back(&stream);
       batch.messages.push_back({.data = message.data,
@@ -441,9 +434,7 @@ Status IngestWorker::Rewind(Stream& stream) {
   const FileStamp before = stream.object->entry.stamp;
   RETURN_IF_ERROR(OpenAgain(stream));
   if (stream.object->entry.stamp != before) return Changed();
-  stream.whole = false;
   stream.again = true;
-  stream.carry = {};
   return absl::OkStatus();
 }
 
@@ -459,7 +450,6 @@ void IngestWorker::DropEndedStreams() {
 
 void IngestWorker::AbandonStreams(const Status& status) {
   for (const std::unique_ptr<Stream>& stream : streams_) {
-    if (stream->whole) continue;  // Conclude sees to it.
     stream->ended = true;
     Release(stream->object, status);
   }

@@ -1,9 +1,10 @@
 // One thread of an ingest: fills slabs with bytes of many files, has them cut and digested, and
 // hands chunks and objects on.
 //
-// Each worker has two slabs in turn: while the nodes answer for the chunks of one, the other is
-// read and digested. A long file stays with its worker as a stream, of which every slab takes the
-// next slice; bytes after the last cut go to the front of that slice.
+// A worker has one slab, which it fills, has digested, and sends off, and then fills again: while
+// it waits for the nodes, another worker has the processor. A long file stays with its worker as a
+// stream, of which every slab takes the next slice; it begins behind the last cut, so that what
+// lies between that and the end of the slice before is read once more.
 #pragma once
 
 #include <memory>
@@ -23,9 +24,9 @@ namespace holdfast {
 struct SlabPlan {
   SlabPlan(size_t wanted_slab_bytes, uint32_t max_chunk);
   size_t slab_bytes;
+  size_t first_bytes;  // Filled the first time, then twice as much: so that nodes soon have work.
   size_t long_bytes;   // Longer files are read as streams …
   size_t slice_bytes;  // … in slices of at least this: a lane's share of the slab.
-  size_t max_streams;  // Per worker.
 };
 
 class IngestWorker {
@@ -39,8 +40,7 @@ class IngestWorker {
     Committer& committer;
     KnownContents& known;
   };
-  IngestWorker(const Parts& parts, const SlabPlan& plan, size_t workers, MutableBytes slab0,
-               MutableBytes slab1);
+  IngestWorker(const Parts& parts, const SlabPlan& plan, size_t workers, MutableBytes slab);
   ~IngestWorker();
 
   // Until the source is at its end or the vault has failed. Everything begun is handed on.
@@ -51,22 +51,20 @@ class IngestWorker {
   struct Stream {
     IngestObject* object = nullptr;
     std::unique_ptr<SourceFile> file;
-    uint64_t offset = 0;  // Read so far.
-    Bytes carry;          // Read, not yet cut; in the slab before.
+    uint64_t offset = 0;  // Cut so far.
     bool ended = false;
     kernels::DigestState state;
     // The vault has content of this name: while the chunks may turn out to be the same, the object
     // is not digested.
     bool asked = false;
     std::optional<KnownContent> known;
-    bool whole = false;  // Read to its end, and waiting for what is decided of its chunks.
     // Read a second time, for its digests, as it is not what was known: how many chunks are so far
     // the same as the first time.
     bool again = false;
     size_t matched = 0;
   };
   struct Slab {
-    MutableBytes memory;
+    MutableBytes memory;  // The first part of it.
     size_t used = 0;
     kernels::Batch batch;
     std::vector<std::unique_ptr<Stream>> short_files;  // Whole in this slab.
@@ -80,13 +78,13 @@ class IngestWorker {
   bool Stopping();
   bool NothingLeft();
   // False when there is nothing in it.
-  bool Fill(Slab& slab, bool wait);
+  bool Fill();
   void TakeStreams();
-  void FillSlices(Slab& slab);
-  void FillShort(Slab& slab, bool wait);
-  // False when the entry has to wait for the next slab.
-  bool AddEntry(Slab& slab, SourceEntry& entry);
-  bool AddShortFile(Slab& slab, SourceEntry& entry);
+  void FillSlices();
+  void FillShort();
+  // False when the entry has to wait until the slab is filled the next time.
+  bool AddEntry(SourceEntry& entry);
+  bool AddShortFile(SourceEntry& entry);
   void StoreWithoutContent(SourceEntry entry);
   // Opens the entry's file; null, and the error is reported, when that fails.
   using OpenMethod = StatusOr<std::unique_ptr<SourceFile>> (Source::*)(SourceEntry&);
@@ -95,21 +93,21 @@ class IngestWorker {
   Status OpenAgain(Stream& stream);
   // Undoes Open, for an entry whose turn comes later.
   SourceEntry Unopen(std::unique_ptr<Stream> stream);
-  // Reads the stream's next bytes, at most `slice` with the carry, into a message of the slab.
-  Status ReadSlice(Slab& slab, Stream& stream, size_t slice);
+  // Reads the stream's next bytes, at most `slice`, into a message of the slab.
+  Status ReadSlice(Stream& stream, size_t slice);
 
-  void AskWhatIsKnown(Slab& slab);
-  void Process(Slab& slab);
+  void AskWhatIsKnown();
+  void Process();
   kernels::Status Digest(kernels::Batch& batch);
   void CutObject(const kernels::Message& message, Stream& stream);
   ChunkIdentity IdentityOf(const kernels::Chunk& chunk) const;
   // The same for a stream's second pass; an error when it is not what it was.
   Status MatchObject(const kernels::Message& message, Stream& stream);
-  void FinishObjects(Slab& slab);
+  void FinishObjects();
   // Decides objects of known content, once it is clear which of their chunks the nodes had.
-  void Conclude(Slab& slab);
+  void Conclude();
   // Digests an object that is not what was known, from its bytes in the slab or from its file.
-  void DigestAgain(Slab& slab, const std::vector<size_t>& messages);
+  void DigestAgain(const std::vector<size_t>& messages);
   Status Rewind(Stream& stream);
   void Release(IngestObject* object, const Status& status);
   // Drops streams that are read to their end or have failed.
@@ -125,9 +123,10 @@ class IngestWorker {
   KnownContents& known_;
   const SlabPlan plan_;
   const size_t workers_;
+  const MutableBytes memory_;
   Sealer sealer_;
   StageClock clock_;
-  Slab slabs_[2];
+  Slab slab_;
   std::vector<std::unique_ptr<Stream>> streams_;
   std::optional<SourceEntry> held_;  // Did not fit into the slab before.
   std::vector<ChunkStore::Cut> cuts_;
