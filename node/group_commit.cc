@@ -6,6 +6,7 @@ namespace holdfast {
 namespace {
 
 constexpr size_t kSpareBuffers = 4;
+constexpr size_t kMaxHanded = 2;  // Batches that the log has at once: one is written, one waits.
 // Beyond this a buffer was grown by one large record and is not worth keeping.
 constexpr uint64_t kMaxSpareFactor = 2;
 
@@ -105,7 +106,7 @@ void GroupCommit::Wait(Commit& commit, const OperationPtr& op) {
 
 // The batch that takes what comes next.
 GroupCommit::CommitPtr GroupCommit::Filling() {
-  const bool taken = queue_.empty() || (writing_ && queue_.size() == 1);
+  const bool taken = queue_.size() == handed_;
   if (!taken && !begin_segment_ && queue_.back()->batch.TotalBytes() < options_.batch_bytes) {
     return queue_.back();
   }
@@ -127,48 +128,77 @@ GroupCommit::CommitPtr GroupCommit::Filling() {
   return commit;
 }
 
-// Hands the first batch to the log if it is due and the log is free.
+// Hands batches to the log: one that is full, behind another one, or one that is due, once the log
+// is free.
 void GroupCommit::Start() {
-  if (stopped_ || log_busy_) return;
-  if (queue_.empty()) {
-    if (!close_done_) return;
-    return RunOnLog([this] { return log_.Close(); },
-                    [this](Status status) {
-                      closed_ = true;
-                      std::exchange(close_done_, nullptr)(status);
-                    });
+  if (stopped_) return;
+  while (handed_ < queue_.size() && handed_ < kMaxHanded) {
+    const CommitPtr commit = queue_[handed_];
+    const bool full =
+        queue_.size() > handed_ + 1 || commit->batch.TotalBytes() >= options_.batch_bytes;
+    const bool due = commit->due || close_done_;
+    if (!full && (!due || log_tasks_ > 0)) return;
+    HandOn(commit);
   }
-  CommitPtr commit = queue_.front();
-  const bool due = commit->due || close_done_ || queue_.size() > 1 ||
-                   commit->batch.TotalBytes() >= options_.batch_bytes;
-  if (!due) return;
-  writing_ = true;
-  auto written = std::make_shared<StatusOr<Log::Written>>(absl::UnknownError(""));
-  RunOnLog(
-      [this, commit, written] {
-        if (commit->begins_segment) log_.EndSegment();
-        *written = log_.Append(commit->batch);
-        return absl::OkStatus();
-      },
-      [this, commit, written](const Status&) { Written(commit, *written); });
+  if (!queue_.empty() || log_tasks_ > 0 || !close_done_) return;
+  RunOnLog({[this] { return log_.Close(); },
+            [this](Status status) {
+              closed_ = true;
+              std::exchange(close_done_, nullptr)(status);
+            }});
 }
 
-void GroupCommit::RunOnLog(std::function<Status()> work, std::function<void(Status)> then) {
-  log_busy_ = true;
-  env_.io.Post([self = shared_from_this(), work = std::move(work), then = std::move(then)] {
-    Status status = work();
-    self->env_.loop.Post([self, then, status] {
-      if (self->stopped_) return;
-      self->log_busy_ = false;
-      then(status);
-      // After a close the owner may be gone already.
-      if (!self->closed_) self->Start();
-    });
+void GroupCommit::HandOn(const CommitPtr& commit) {
+  ++handed_;
+  auto written = std::make_shared<StatusOr<Log::Written>>(absl::UnknownError(""));
+  RunOnLog({[this, commit, written] {
+              if (commit->begins_segment) log_.EndSegment();
+              *written = log_.Append(commit->batch);
+              return absl::OkStatus();
+            },
+            [this, commit, written](const Status&) { Written(commit, *written); }});
+}
+
+void GroupCommit::RunOnLog(LogTask task) {
+  ++log_tasks_;
+  {
+    const std::lock_guard lock(log_mutex_);
+    log_waiting_.push_back(std::move(task));
+    if (std::exchange(log_running_, true)) return;
+  }
+  PostLogTask();
+}
+
+void GroupCommit::PostLogTask() {
+  env_.io.Post([self = shared_from_this()] {
+    if (self->stopped_) return;
+    LogTask task;
+    {
+      const std::lock_guard lock(self->log_mutex_);
+      task = std::move(self->log_waiting_.front());
+      self->log_waiting_.pop_front();
+    }
+    const Status status = task.work();
+    self->env_.loop.Post([self, task, status] { self->Finished(task, status); });
+    {
+      const std::lock_guard lock(self->log_mutex_);
+      self->log_running_ = !self->log_waiting_.empty();
+      if (!self->log_running_) return;
+    }
+    self->PostLogTask();
   });
 }
 
+void GroupCommit::Finished(const LogTask& task, const Status& status) {
+  if (stopped_) return;
+  --log_tasks_;
+  task.then(status);
+  // After a close the owner may be gone already.
+  if (!closed_) Start();
+}
+
 void GroupCommit::Written(const CommitPtr& commit, const StatusOr<Log::Written>& written) {
-  writing_ = false;
+  --handed_;
   queue_.pop_front();
   ++written_count_;
   Status status = written.status();
@@ -205,9 +235,9 @@ void GroupCommit::Forget(const CommitPtr& commit, const std::vector<RecordId>& i
 void GroupCommit::SyncWhenIdle() {
   env_.loop.PostAfter(options_.idle_sync_nanos, [self = shared_from_this(), at = written_count_] {
     if (self->closed_ || self->stopped_) return;
-    if (self->written_count_ != at || self->log_busy_) return;
+    if (self->written_count_ != at || self->log_tasks_ > 0) return;
     // A failure is made good by the next one, or by Close, which tells.
-    self->RunOnLog([log = &self->log_] { return log->SyncSuperblock(); }, [](const Status&) {});
+    self->RunOnLog({[log = &self->log_] { return log->SyncSuperblock(); }, [](const Status&) {}});
   });
 }
 

@@ -1,5 +1,6 @@
-// Gathers what requests want written into batches and hands them to the log one after the other,
-// the next one filling while one is written. Runs on the node's Loop.
+// Gathers what requests want written into batches and hands them to the log, which writes one after
+// the other, while the next one fills. One that is full is handed on before the one before it is
+// written, so that the log has not to wait for the Loop. Runs on the node's Loop.
 //
 // N1, N2: an Operation is released only when every batch it waits for is durable and indexed
 // (`on_written` has run). What lies in a batch on its way counts as pending, and later requests
@@ -10,6 +11,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -84,21 +86,28 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   CommitPtr Filling();
   static void Wait(Commit& commit, const OperationPtr& op);
   void Start();
+  void HandOn(const CommitPtr& commit);
   void Written(const CommitPtr& commit, const StatusOr<Log::Written>& written);
   void Forget(const CommitPtr& commit, const std::vector<RecordId>& ids);
   void SyncWhenIdle();
-  // Runs `work` on io and `then` back on the Loop; nothing else is handed to the log meanwhile.
-  void RunOnLog(std::function<Status()> work, std::function<void(Status)> then);
+  // Runs `work` on io, behind what was asked for before, and then `then` back on the Loop.
+  struct LogTask {
+    std::function<Status()> work;
+    std::function<void(Status)> then;
+  };
+  void RunOnLog(LogTask task);
+  void PostLogTask();
+  void Finished(const LogTask& task, const Status& status);
 
   const NodeOptions options_;
   const NodeEnv env_;
-  Log log_;  // Touched by the io task in flight only.
+  Log log_;  // Touched by the log task in flight only.
   OnWritten on_written_;
-  std::deque<CommitPtr> queue_;  // The first is being written while writing_.
-  bool writing_ = false;         // The first of the queue is with the log.
-  bool log_busy_ = false;        // An io task uses the log.
-  bool begin_segment_ = false;   // The next batch begins one.
-  bool closed_ = false;          // The last thing the Loop sets.
+  std::deque<CommitPtr> queue_;
+  size_t handed_ = 0;           // The first of the queue: they are with the log.
+  size_t log_tasks_ = 0;        // Asked for and not finished.
+  bool begin_segment_ = false;  // The next batch begins one.
+  bool closed_ = false;         // The last thing the Loop sets.
   std::atomic<bool> stopped_ = false;
   uint64_t written_count_ = 0;
   std::function<void(Status)> close_done_;
@@ -106,6 +115,9 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
   Pending<PendingRecord> records_;
   Pending<uint64_t> touches_;
   Pending<Location> quarantines_;
+  std::mutex log_mutex_;
+  std::deque<LogTask> log_waiting_;  // Guarded by log_mutex_, as …
+  bool log_running_ = false;         // … whether a task is with io.
 };
 
 }  // namespace holdfast
