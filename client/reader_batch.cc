@@ -14,7 +14,7 @@ namespace holdfast {
 namespace {
 
 // Of a thread, under way at a time. More only touches more memory.
-constexpr size_t kRequestsAhead = 4;
+constexpr size_t kRequestsAhead = 2;
 
 // Submit, and wait for it.
 kernels::Status SubmitAndWait(kernels::Engine& engine, kernels::Batch& batch) {
@@ -250,14 +250,17 @@ uint32_t ReadBatch::DigestsOf(const Slice& slice) const {
 void ReadBatch::RunEngine(kernels::Engine& engine) {
   engine_batch_.messages.reserve(slices_.size());
   states_before_.reserve(slices_.size());
+  for (const Slot& slot : slots_) lengths_.push_back(slot.chunk.info.length);
   for (Slice& slice : slices_) {
     states_before_.push_back(slice.stream->state);
     const bool opened = std::ranges::all_of(SlotsOf(slice), &Slot::opened);
     if (!opened || !slice.stream->status.ok()) continue;
-    engine_batch_.messages.push_back({.data = slab_.subspan(slice.at, slice.size),
-                                      .last = slice.last,
-                                      .digests = DigestsOf(slice),
-                                      .state = &slice.stream->state});
+    engine_batch_.messages.push_back(
+        {.data = slab_.subspan(slice.at, slice.size),
+         .last = slice.last,
+         .digests = DigestsOf(slice),
+         .state = &slice.stream->state,
+         .lengths = std::span(lengths_).subspan(slice.first_slot, slice.slots)});
     slice.message = &engine_batch_.messages.back();
   }
   if (SubmitAndWait(engine, engine_batch_) == kernels::Status::kOk) return;

@@ -144,6 +144,7 @@ class ReadBatch {
   uint64_t bytes_ = 0;
   size_t long_begun_ = 0, long_ended_ = 0;
   MutableBytes slab_;
+  std::vector<uint32_t> lengths_;  // Of the slots.
   kernels::Batch engine_batch_;
   std::vector<kernels::DigestState> states_before_;  // Per slice.
 };

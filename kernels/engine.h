@@ -87,9 +87,12 @@ struct Message {
   bool last = false;               // In: `data` reaches the end of the object.
   uint32_t digests = kAllDigests;  // In: which object digests to compute (DigestSet bits).
   DigestState* state = nullptr;    // In and out; the caller's, never null. Void after `last`.
-  size_t consumed = 0;             // Out: bytes of `data` covered by `chunks`.
-  std::vector<Chunk> chunks;       // Out: in order. An empty object has no chunk.
-  Digests result;                  // Out, when `last`: the digests asked for, the others zero.
+  // In: of its chunks, where they are known, as when what is stored is read; borrowed. The rule
+  // need not be followed then: an engine may take these, if they are all of `data`, for the cuts.
+  std::span<const uint32_t> lengths = {};
+  size_t consumed = 0;        // Out: bytes of `data` covered by `chunks`.
+  std::vector<Chunk> chunks;  // Out: in order. An empty object has no chunk.
+  Digests result;             // Out, when `last`: the digests asked for, the others zero.
   // Out: a device took the digests, of which no more than a sample was checked. Who is about to
   // drop bytes, as another chunk has the same digest, takes Sha256 of them first.
   bool from_device = false;

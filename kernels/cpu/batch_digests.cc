@@ -27,6 +27,11 @@ bool IsOneChunk(const Message& message) {
   return message.last && message.chunks.size() == 1 && message.state->length == message.consumed;
 }
 
+// Whether the first chunk has a block that is the object's too.
+bool BeginsWithABlock(const Message& message) {
+  return !message.chunks.empty() && message.chunks[0].length >= 64;
+}
+
 // The padding is all that differs between the digests of an object.
 std::array<BlockRun, 3> OnlyEnding(const BlockPlan& plan, bool big_endian) {
   return {BlockRun{}, BlockRun{}, plan.runs(big_endian)[2]};
@@ -71,7 +76,7 @@ void BatchDigests::Add(Message& message) {
   AddChunks(message);
   if (!(message.digests & kSha256)) return;
   const LaneJob object{state.sha256.data(), runs};
-  if (sharing_ == Sharing::kNothing || !fresh || message.chunks.empty()) {
+  if (sharing_ == Sharing::kNothing || !fresh || !BeginsWithABlock(message)) {
     sha256_.push_back(object);
     return;
   }
@@ -92,7 +97,7 @@ void BatchDigests::AddTogether(Message& message, const BlockPlan& plan, bool fre
   if (IsOneChunk(message)) return;
   const size_t first = sha256_.size(), first_chunk = chunks_.size();
   AddChunks(message);
-  if (!fresh || message.chunks.empty()) return;
+  if (!fresh || !BeginsWithABlock(message)) return;
   // The first chunk begins as the object does: it takes the state at its own last whole block.
   LaneJob& object = all_.back();
   const size_t shared = sha256_[first].runs[1].blocks;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,16 +57,27 @@ class CpuEngine final : public Engine {
     message.chunks.clear();
     message.consumed = 0;
     message.from_device = false;
+    const auto& lengths = message.lengths;
+    if (std::accumulate(lengths.begin(), lengths.end(), size_t{0}) == message.data.size()) {
+      for (const uint32_t length : lengths) Append(message, length);
+      return;
+    }
     while (message.consumed < message.data.size()) {
       const std::span<const uint8_t> rest = message.data.subspan(message.consumed);
       const std::optional<size_t> length =
           FirstChunk(options_.cut, rest, message.last, code_.find_cut);
       if (!length) break;
-      message.chunks.push_back(
-          {.length = static_cast<uint32_t>(*length),
-           .poly1305 = code_.stream->poly1305(options_.poly1305_key, rest.first(*length))});
-      message.consumed += *length;
+      Append(message, *length);
     }
+  }
+
+  // The next chunk.
+  void Append(Message& message, size_t length) const {
+    message.chunks.push_back(
+        {.length = static_cast<uint32_t>(length),
+         .poly1305 = code_.stream->poly1305(options_.poly1305_key,
+                                            message.data.subspan(message.consumed, length))});
+    message.consumed += length;
   }
 
   const EngineOptions options_;

@@ -108,6 +108,40 @@ TEST_P(EngineTest, BoundaryLengths) {
   }
 }
 
+// As a reader has them: those of the rule give what the rule gives, and of others chunks and
+// digests are right all the same, whether an engine takes them or not.
+TEST_P(EngineTest, LengthsThatAreKnown) {
+  const Bytes bytes = testing::RandomBytes(700000, 8);
+  std::vector<Object> objects{{.bytes = bytes}};
+  testing::RunObjects(*engine_, options_.cut, objects);
+  std::vector<uint32_t> by_rule;
+  for (const Chunk& chunk : objects[0].chunks) by_rule.push_back(chunk.length);
+  const std::vector<std::vector<uint32_t>> cases = {by_rule,          {700000}, {1, 699998, 1},
+                                                    {300000, 400001}, {300000}, {}};
+  for (const std::vector<uint32_t>& lengths : cases) {
+    DigestState state;
+    state.Reset();
+    Batch batch;
+    batch.messages.push_back({.data = bytes, .last = true, .state = &state, .lengths = lengths});
+    ASSERT_EQ(testing::SubmitAndWait(*engine_, batch), Status::kOk);
+    const Message& message = batch.messages[0];
+    EXPECT_EQ(message.consumed, bytes.size());
+    EXPECT_EQ(testing::Hex(message.result.sha256), testing::EvpHex("SHA256", bytes));
+    EXPECT_EQ(testing::Hex(message.result.md5), testing::EvpHex("MD5", bytes));
+    std::vector<uint32_t> got;
+    size_t at = 0;
+    for (const Chunk& chunk : message.chunks) {
+      const auto piece = std::span(bytes).subspan(at, chunk.length);
+      EXPECT_EQ(testing::Hex(chunk.sha256), testing::EvpHex("SHA256", piece));
+      EXPECT_EQ(testing::Hex(chunk.poly1305),
+                testing::EvpPoly1305Hex(options_.poly1305_key, piece));
+      got.push_back(chunk.length);
+      at += chunk.length;
+    }
+    EXPECT_TRUE(got == lengths || got == by_rule) << ::testing::PrintToString(got);
+  }
+}
+
 TEST_P(EngineTest, AnyChoiceOfDigests) {
   const Bytes bytes = testing::RandomBytes(300000, 2);
   std::vector<Object> objects;
