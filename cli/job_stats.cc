@@ -1,6 +1,5 @@
 #include "cli/job_stats.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,15 +23,6 @@ constexpr double kDiskScale = 0.3;  // Of the three seconds that bench takes for
 constexpr double kReadSeconds = 0.7;
 constexpr size_t kFile = 330u << 10;
 constexpr size_t kChunk = 512u << 10;
-
-double ProcessCpuSeconds() {
-  rusage usage;
-  ::getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 // Of a thread: what it calls itself, and its time on a processor, which the kernel has in
 // nanoseconds.

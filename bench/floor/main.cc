@@ -5,8 +5,6 @@
 //
 //   holdfast-floor DIR --store NEW_DIR [--threads N]
 //   holdfast-floor DIR                       reads, cuts and digests only
-#include <sys/resource.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -31,15 +29,6 @@ struct Totals {
   int64_t read_nanos = 0, digest_nanos = 0, store_nanos = 0;
   uint64_t stored_bytes = 0;
 };
-
-double CpuSeconds() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 // One core's part of the job.
 void Work(Feed& feed, kernels::Engine& engine, Store* store, Totals& totals) {
@@ -90,9 +79,9 @@ int Run(const Options& options) {
   if (!options.store.empty()) (void)PosixFs().SyncDir(options.store);
   const auto seconds = [](int64_t nanos) { return static_cast<double>(nanos) / kSecond; };
   nlohmann::json result{
-      {"files", list.files.size()}, {"bytes", list.bytes},
-      {"engine", engine->name()},   {"wall_s", seconds(SystemClock().MonotonicNanos() - start)},
-      {"cpu_s", CpuSeconds()},      {"cores", nlohmann::json::array()}};
+      {"files", list.files.size()},   {"bytes", list.bytes},
+      {"engine", engine->name()},     {"wall_s", seconds(SystemClock().MonotonicNanos() - start)},
+      {"cpu_s", ProcessCpuSeconds()}, {"cores", nlohmann::json::array()}};
   for (const Totals& t : totals) {
     result["cores"].push_back({{"read_s", seconds(t.read_nanos)},
                                {"digest_s", seconds(t.digest_nanos)},

@@ -2,8 +2,6 @@
 // messages of one frame, with CURVE or without. The floor that bench/throughput holds a cluster to.
 //
 //   holdfast-wire --bytes 3000000000 --curve
-#include <sys/resource.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -24,15 +22,6 @@ struct Keys {
   char public_key[41], secret_key[41];
   Keys() { zmq_curve_keypair(public_key, secret_key); }
 };
-
-double CpuSeconds() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 // Messages come from all over `source`, so that no cache holds them, as none does what was sealed
 // elsewhere.
@@ -72,7 +61,7 @@ int Run(uint64_t bytes, size_t message_size, bool curve) {
   std::vector<char> source(std::max(kSourceBytes, message_size), 'x');
   SendAll(from, 1, 1, source);
   ReceiveAll(to, 1);  // The handshake is over.
-  const double cpu = CpuSeconds();
+  const double cpu = ProcessCpuSeconds();
   const int64_t start = SystemClock().MonotonicNanos();
   std::thread sender([&] { SendAll(from, bytes, message_size, source); });
   ReceiveAll(to, bytes);
@@ -82,7 +71,7 @@ int Run(uint64_t bytes, size_t message_size, bool curve) {
                               {"message_bytes", message_size},
                               {"curve", curve},
                               {"wall_s", wall},
-                              {"cpu_s", CpuSeconds() - cpu}};
+                              {"cpu_s", ProcessCpuSeconds() - cpu}};
   std::printf("%s\n", result.dump().c_str());
   return 0;
 }

@@ -24,4 +24,6 @@ Clock& SystemClock() {
   return clock;
 }
 
+double ProcessCpuSeconds() { return static_cast<double>(Now(CLOCK_PROCESS_CPUTIME_ID)) / kSecond; }
+
 }  // namespace holdfast

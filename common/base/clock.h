@@ -21,6 +21,9 @@ class Clock {
 
 Clock& SystemClock();
 
+// Of all threads of this process, those that have ended too: the time they had a processor.
+double ProcessCpuSeconds();
+
 // Time moves only when told to.
 class SimClock : public Clock {
  public:
