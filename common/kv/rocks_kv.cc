@@ -124,8 +124,6 @@ rocksdb::Options OptionsOf(const RocksKvOptions& o, bool create, rocksdb::Env* e
   r.bottommost_compression = rocksdb::kNoCompression;
   r.write_buffer_size = o.write_buffer_bytes;
   r.max_write_buffer_number = 2;
-  // As much as level 1 holds at a time: of the default's four files each byte takes along two of it.
-  r.level0_file_num_compaction_trigger = 8;
   r.max_open_files = 256;
   // So many threads are started at each opening, however few the files are.
   r.max_file_opening_threads = 2;
