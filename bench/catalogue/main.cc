@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "bench/bench.h"
 #include "cli/kv_options.h"
 #include "client/ingest.h"
 #include "common/crypto/domain_keys.h"
@@ -38,24 +39,6 @@ constexpr size_t kPages = 2000;
 constexpr char kCollection[] = "case";
 
 double Seconds() { return static_cast<double>(SystemClock().MonotonicNanos()) / kSecond; }
-
-void Must(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "holdfast-catalogue: %s\n", std::string(status.message()).c_str());
-  std::exit(1);
-}
-template <class T>
-T Must(StatusOr<T> result) {
-  Must(result.status());
-  return *std::move(result);
-}
-
-std::string NameOf(uint64_t n) {
-  char name[64];
-  std::snprintf(name, sizeof name, "exhibit-%04d/pictures/%03d/IMG_%08d.jpg", int(n / 100'000),
-                int(n / 500 % 200), int(n));
-  return name;
-}
 
 // A vault in a directory without its command line.
 class VaultUnderTest {

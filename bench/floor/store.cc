@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "bench/bench.h"
+
 namespace holdfast::floor {
 namespace {
 
@@ -12,18 +14,6 @@ constexpr size_t kBuffer = size_t{8} << 20;
 constexpr size_t kRoom = kBuffer + (size_t{4} << 20);  // The last chunk may be a long one.
 constexpr uint64_t kSegment = uint64_t{256} << 20;     // Allocated at a time.
 constexpr size_t kRecordHeader = 128;
-
-void Must(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "holdfast-floor: %s\n", std::string(status.message()).c_str());
-  std::exit(1);
-}
-
-template <class T>
-T Must(StatusOr<T> result) {
-  Must(result.status());
-  return *std::move(result);
-}
 
 }  // namespace
 

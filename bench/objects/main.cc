@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "bench/bench.h"
 #include "cli/embedded.h"
 #include "client/ingest.h"
 #include "client/reader.h"
@@ -32,26 +33,7 @@ constexpr char kCollection[] = "case";
 constexpr size_t kQuestions = 2000;
 constexpr size_t kPage = 1000;
 
-void Must(const Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "holdfast-objects: %s\n", std::string(status.message()).c_str());
-  std::exit(1);
-}
-template <class T>
-T Must(StatusOr<T> result) {
-  Must(result.status());
-  return *std::move(result);
-}
-
 double Seconds() { return static_cast<double>(SystemClock().MonotonicNanos()) / kSecond; }
-
-// In byte order, as a walk gives names.
-std::string NameOf(uint64_t n) {
-  char name[64];
-  std::snprintf(name, sizeof name, "exhibit-%04d/pictures/%03d/IMG_%08d.jpg", int(n / 100'000),
-                int(n / 500 % 200), int(n));
-  return name;
-}
 
 // Bytes that do not compress, and that no other object has (SplitMix64 from the number on).
 void Content(uint64_t object, MutableBytes out) {
