@@ -9,6 +9,7 @@ namespace {
 
 constexpr size_t kMaxMessages =
     512;  // In a slab: enough to fill the lanes; more only touches more memory.
+constexpr size_t kMaxAhead = 1024;  // Files that all workers together have open before their turn.
 constexpr size_t kMessageAlign = 64;
 constexpr size_t kMaxStreams = 16;  // As many as the engine has lanes.
 
@@ -78,7 +79,7 @@ bool IngestWorker::Stopping() {
 }
 
 bool IngestWorker::NothingLeft() {
-  return streams_.empty() && (Stopping() || (!held_ && feed_.finished()));
+  return streams_.empty() && ahead_.empty() && (Stopping() || feed_.finished());
 }
 
 bool IngestWorker::Fill() {
@@ -93,9 +94,11 @@ bool IngestWorker::Fill() {
     AbandonStreams(absl::AbortedError("not stored: the vault failed before"));
     return false;
   }
+  cold_ = std::exchange(waited_, false);
   TakeStreams();
   FillSlices();
   FillShort();
+  if (cold_ || waited_) LookAhead(/*wait=*/false);
   return !slab_.streams.empty();
 }
 
@@ -122,6 +125,9 @@ void IngestWorker::FillSlices() {
   slice = slice / kMessageAlign * kMessageAlign;
   for (const std::unique_ptr<Stream>& stream : streams_) {
     const Status read = ReadSlice(*stream, slice);
+    if ((cold_ || waited_) && stream->file != nullptr) {
+      waited_ |= stream->file->WillRead(stream->offset + slice, slice);
+    }
     if (read.ok()) continue;
     stream->ended = true;
     Release(stream->object, read);
@@ -130,56 +136,62 @@ void IngestWorker::FillSlices() {
 }
 
 void IngestWorker::FillShort() {
-  const size_t max_open = ctx_.max_open_objects();
   const bool wait = slab_.streams.empty();
-  while (slab_.streams.size() < kMaxMessages && ctx_.open_objects < max_open) {
-    std::optional<SourceEntry> entry = std::exchange(held_, std::nullopt);
-    if (!entry) entry = feed_.TakeShort(wait && slab_.streams.empty());
-    if (!entry) return;
-    if (!AddEntry(*entry)) {
-      held_ = std::move(entry);
-      return;
-    }
+  while (slab_.streams.size() < kMaxMessages) {
+    if (ahead_.empty()) LookAhead(wait && slab_.streams.empty());
+    if (ahead_.empty()) break;
+    if (!AddShortFile()) return;
   }
   if (!wait || !slab_.streams.empty()) return;
   MonitorLock lock(*ctx_.monitor);
-  ctx_.Await([&] { return ctx_.open_objects < max_open || ctx_.failed(); });
+  ctx_.Await([&] { return ctx_.open_objects < ctx_.max_open_objects() || ctx_.failed(); });
 }
 
-bool IngestWorker::AddEntry(SourceEntry& entry) {
-  if (entry.special || !entry.error.ok() || !IsFile(entry)) {
-    StoreWithoutContent(std::move(entry));
-    return true;
+void IngestWorker::LookAhead(bool wait) {
+  const bool cold = cold_ || waited_;
+  const size_t files = cold ? std::clamp<size_t>(kMaxAhead / workers_, 8, kMaxMessages) : 1;
+  uint64_t bytes = 0;
+  for (const auto& stream : ahead_) bytes += stream->object->entry.stamp.size;
+  while (ahead_.size() < files && bytes < slab_.memory.size() &&
+         ctx_.open_objects < ctx_.max_open_objects()) {
+    std::optional<SourceEntry> entry = feed_.TakeShort(wait && ahead_.empty());
+    if (!entry) return;
+    if (entry->special || !entry->error.ok() || !IsFile(*entry)) {
+      StoreWithoutContent(*std::move(entry));
+      continue;
+    }
+    std::unique_ptr<Stream> stream = Open(*std::move(entry), &Source::OpenAsListed);
+    if (stream == nullptr) continue;
+    const uint64_t size = stream->object->entry.stamp.size;
+    if (cold) waited_ |= stream->file->WillRead(0, size);
+    bytes += size;
+    ahead_.push_back(std::move(stream));
   }
-  return AddShortFile(entry);
 }
 
-bool IngestWorker::AddShortFile(SourceEntry& entry) {
-  if (entry.stamp.size >= slab_.room()) return false;
-  std::unique_ptr<Stream> stream = Open(std::move(entry), &Source::OpenAsListed);
-  if (stream == nullptr) return true;
+bool IngestWorker::AddShortFile() {
+  const std::unique_ptr<Stream>& stream = ahead_.front();
   Status read;
   for (bool again = false; read.ok(); again = true) {
     // It may have grown since the walk.
     const uint64_t size = stream->object->entry.stamp.size;
     if (size > plan_.long_bytes) {
-      feed_.PutLong(Unopen(std::move(stream)));
+      feed_.PutLong(Unopen(std::move(ahead_.front())));
+      ahead_.pop_front();
       return true;
     }
-    if (size >= slab_.room()) {
-      entry = Unopen(std::move(stream));
-      return false;
-    }
+    if (size >= slab_.room()) return false;
     read = ReadSlice(*stream, slab_.room());
     if (read.ok() || again) break;
     read = OpenAgain(*stream);  // It may have changed before it was opened.
   }
   stream->object->entry.parent.reset();
   if (read.ok()) {
-    slab_.short_files.push_back(std::move(stream));
+    slab_.short_files.push_back(std::move(ahead_.front()));
   } else {
     Release(stream->object, read);
   }
+  ahead_.pop_front();
   return true;
 }
 
@@ -238,6 +250,7 @@ Status IngestWorker::ReadSlice(Stream& stream, size_t slice) {
   const uint64_t left = stream.object->entry.stamp.size - stream.offset;
   const size_t ask = std::min<uint64_t>(slice, left + 1);
   ASSIGN_OR_RETURN(const size_t n, stream.file->ReadAt(stream.offset, {begin, ask}));
+  waited_ |= stream.file->waited();
   if (n > left || n < std::min<uint64_t>(ask, left)) return Changed();
   const bool last = n == left;
   if (last) {
@@ -454,6 +467,8 @@ void IngestWorker::AbandonStreams(const Status& status) {
     Release(stream->object, status);
   }
   DropEndedStreams();
+  for (const std::unique_ptr<Stream>& stream : ahead_) Release(stream->object, status);
+  ahead_.clear();
 }
 
 }  // namespace holdfast

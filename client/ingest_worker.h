@@ -7,6 +7,7 @@
 // lies between that and the end of the slice before is read once more.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -82,16 +83,18 @@ class IngestWorker {
   void TakeStreams();
   void FillSlices();
   void FillShort();
-  // False when the entry has to wait until the slab is filled the next time.
-  bool AddEntry(SourceEntry& entry);
-  bool AddShortFile(SourceEntry& entry);
+  // Opens the next short file; while files are not in memory, a slab of them, which the disk then
+  // reads meanwhile.
+  void LookAhead(bool wait);
+  // Reads the first of ahead_. False when it has to wait until the slab is filled the next time.
+  bool AddShortFile();
   void StoreWithoutContent(SourceEntry entry);
   // Opens the entry's file; null, and the error is reported, when that fails.
   using OpenMethod = StatusOr<std::unique_ptr<SourceFile>> (Source::*)(SourceEntry&);
   std::unique_ptr<Stream> Open(SourceEntry entry, OpenMethod open);
   // Once more from its beginning, however the file is now.
   Status OpenAgain(Stream& stream);
-  // Undoes Open, for an entry whose turn comes later.
+  // Undoes Open, for an entry that is another worker's.
   SourceEntry Unopen(std::unique_ptr<Stream> stream);
   // Reads the stream's next bytes, at most `slice`, into a message of the slab.
   Status ReadSlice(Stream& stream, size_t slice);
@@ -128,7 +131,9 @@ class IngestWorker {
   StageClock clock_;
   Slab slab_;
   std::vector<std::unique_ptr<Stream>> streams_;
-  std::optional<SourceEntry> held_;  // Did not fit into the slab before.
+  std::deque<std::unique_ptr<Stream>> ahead_;  // Short files that are open, in their order.
+  bool cold_ = false;    // Files of this slab or of the one before were not in memory.
+  bool waited_ = false;  // Of this one.
   std::vector<ChunkStore::Cut> cuts_;
 };
 

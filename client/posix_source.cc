@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -23,6 +24,8 @@ namespace holdfast {
 namespace {
 
 constexpr uint64_t kReadAheadBytes = 1u << 20;  // Files this long are worth telling the kernel.
+// Of one request to read ahead, which the kernel cuts to what a disk takes at once.
+constexpr uint64_t kWillReadBytes = 256u << 10;
 
 Status ErrnoStatus(const char* what) { return absl::ErrnoToStatus(errno, what); }
 
@@ -156,8 +159,31 @@ class PosixFile final : public SourceFile {
     return StampOf(st);
   }
 
+  bool waited() const override { return waited_; }
+
+  bool WillRead(uint64_t offset, uint64_t length) override {
+    if (sparse_ || offset >= size_) return false;
+    const uint64_t end = offset + std::min(length, size_ - offset);
+    for (uint64_t at = offset; at < end; at += kWillReadBytes) {
+      ::posix_fadvise(fd_.get(), at, std::min(kWillReadBytes, end - at), POSIX_FADV_WILLNEED);
+    }
+    uint8_t first;
+    return ReadNow(offset, {&first, 1}) < 0;
+  }
+
  private:
-  StatusOr<size_t> ReadSome(uint64_t offset, MutableBytes out) const {
+  // What is in memory. Nothing, and an error, when nothing is or the file system cannot tell.
+  ssize_t ReadNow(uint64_t offset, MutableBytes out) const {
+    const iovec to{out.data(), out.size()};
+    return ::preadv2(fd_.get(), &to, 1, offset, RWF_NOWAIT);
+  }
+
+  StatusOr<size_t> ReadSome(uint64_t offset, MutableBytes out) {
+    if (!waited_) {
+      const ssize_t n = ReadNow(offset, out);
+      waited_ = n < 0 || (size_t(n) < out.size() && offset + n < size_);
+      if (n >= 0) return static_cast<size_t>(n);
+    }
     for (;;) {
       const ssize_t n = ::pread(fd_.get(), out.data(), out.size(), offset);
       if (n >= 0) return static_cast<size_t>(n);
@@ -189,6 +215,7 @@ class PosixFile final : public SourceFile {
   Fd fd_;
   uint64_t size_;
   bool sparse_;
+  bool waited_ = false;
   uint64_t data_begin_ = 0, data_end_ = 0;  // The last extent of data found.
 };
 

@@ -104,6 +104,32 @@ TEST(IngestThreadsTest, ManyTinyFilesAndOneLongOneInLittleMemory) {
   EXPECT_EQ(rig.Read("9999"), "content of file 4999");
 }
 
+TEST(IngestThreadsTest, WhatIsNotInMemoryIsAskedForAheadOfItsTurn) {
+  for (bool cold : {false, true}) {
+    for (int threads : {-1, 2}) {
+      SCOPED_TRACE(::testing::Message() << "cold " << cold << " threads " << threads);
+      IngestRig rig({.threaded = threads > 0});
+      MemorySource source;
+      source.cold = cold;
+      FillSource(source);
+      source.AddGenerated("longest", 20u << 20, FillWithCounter);
+      StatusOr<IngestSummary> s = rig.Run(source, {.collection = "c"}, threads);
+      ASSERT_TRUE(s.ok()) << s.status();
+      EXPECT_EQ(s->files, 1533u);
+      EXPECT_EQ(s->errors, 0u);
+      EXPECT_EQ(rig.Read("text/7"), TextBytes(7, 300'000));
+      if (cold) {
+        // The first slab of each worker, and the first slice of long files.
+        EXPECT_LT(source.waits, 400);
+        EXPECT_GT(source.most_asked, 100);
+        EXPECT_EQ(source.asked, 0) << "asked for, but not read";
+      } else {
+        EXPECT_EQ(source.most_asked, 0) << "nothing has to be asked for";
+      }
+    }
+  }
+}
+
 TEST(IngestThreadsTest, ATreeOnDisk) {
   IngestRig rig({.threaded = true});
   const std::string tree = rig.dir() + "/tree";

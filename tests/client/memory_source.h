@@ -1,6 +1,8 @@
 // A source whose files lie in memory, in the order given; files may change or fail while read.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -75,14 +77,22 @@ class MemorySource : public Source {
     Item& item = *static_cast<Item*>(entry.parent.get());
     entry.stamp = item.entry.stamp;
     entry.attributes = item.entry.attributes;
-    return std::make_unique<MemoryFile>(item);
+    return std::make_unique<MemoryFile>(*this, item);
   }
+
+  // As if the bytes lay on a disk, for as long as WillRead did not ask for them.
+  bool cold = false;
+  // Reads that had to wait; files that were asked for and not read yet, now and at most.
+  std::atomic<int> waits{0}, asked{0}, most_asked{0};
 
  private:
   class MemoryFile : public SourceFile {
    public:
-    explicit MemoryFile(Item& item) : item_(item) {}
+    MemoryFile(MemorySource& source, Item& item) : source_(source), item_(item) {}
     StatusOr<size_t> ReadAt(uint64_t offset, MutableBytes out) override {
+      waited_ = source_.cold && offset >= asked_to_;
+      source_.waits += waited_;
+      source_.asked -= std::exchange(asked_, false);
       if (!item_.read_error.ok()) return item_.read_error;
       const uint64_t size = item_.generate ? item_.entry.stamp.size : item_.content.size();
       const size_t n = std::min<uint64_t>(out.size(), size - std::min(offset, size));
@@ -95,9 +105,22 @@ class MemorySource : public Source {
       return n;
     }
     StatusOr<FileStamp> Stamp() override { return item_.entry.stamp; }
+    bool waited() const override { return waited_; }
+    bool WillRead(uint64_t offset, uint64_t length) override {
+      asked_to_ = std::max(asked_to_, offset + length);
+      if (!std::exchange(asked_, true)) ++source_.asked;
+      int most = source_.most_asked;
+      while (most < source_.asked &&
+             !source_.most_asked.compare_exchange_weak(most, source_.asked)) {
+      }
+      return source_.cold;
+    }
 
    private:
+    MemorySource& source_;
     Item& item_;
+    bool waited_ = false, asked_ = false;
+    uint64_t asked_to_ = 0;
   };
 
   Item& Add(const std::string& name, ObjectType type) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -349,6 +350,50 @@ TEST_F(SourceTest, HolesReadAsZeros) {
     if (*n < piece.size()) break;
   }
   EXPECT_TRUE(got == expected);
+}
+
+// Of a file's pages, how many are in memory.
+size_t ResidentPages(int fd, size_t size) {
+  void* map = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  std::vector<unsigned char> pages((size + 4095) / 4096);
+  EXPECT_EQ(::mincore(map, size, pages.data()), 0);
+  ::munmap(map, size);
+  return std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return page & 1; });
+}
+
+TEST_F(SourceTest, FilesThatAreNotInMemoryAreReadAhead) {
+  const std::string content(3'000'000, 'x');
+  Write("file", content);
+  const int fd = ::open((root_ + "/file").c_str(), O_RDONLY);
+  ASSERT_EQ(::fsync(fd), 0);
+  ASSERT_EQ(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+  if (ResidentPages(fd, content.size()) > 0) {
+    ::close(fd);
+    GTEST_SKIP() << "the file system keeps its files in memory";
+  }
+  std::vector<SourceEntry> entries = WalkOf(root_ + "/file");
+  ASSERT_EQ(entries.size(), 1u);
+  std::vector<uint8_t> bytes(content.size() + 1);
+  std::unique_ptr<SourceFile> cold = *source_->Open(entries[0]);
+  EXPECT_EQ(*cold->ReadAt(2'000'000, MutableBytes(bytes).first(10)), 10u);
+  EXPECT_TRUE(cold->waited());
+
+  std::unique_ptr<SourceFile> told = *source_->Open(entries[0]);
+  EXPECT_FALSE(told->WillRead(content.size(), 5)) << "there is nothing";
+  bool asked = false;
+  for (int i = 0; i < 20 && !asked; ++i) {  // A fast disk may have it before one can look.
+    ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    asked = told->WillRead(0, content.size());
+  }
+  EXPECT_TRUE(asked);
+  const size_t all = (content.size() + 4095) / 4096;
+  for (int i = 0; i < 1000 && ResidentPages(fd, content.size()) < all; ++i) ::usleep(10'000);
+  EXPECT_EQ(ResidentPages(fd, content.size()), all);
+  EXPECT_FALSE(told->WillRead(0, content.size()));
+  EXPECT_EQ(*told->ReadAt(0, bytes), content.size());
+  EXPECT_FALSE(told->waited());
+  EXPECT_TRUE(std::equal(content.begin(), content.end(), bytes.begin()));
+  ::close(fd);
 }
 
 TEST_F(SourceTest, ADirectoryOfManyFiles) {
