@@ -3,6 +3,11 @@
 #include "common/format/segment_format.h"
 
 namespace holdfast {
+namespace {
+
+constexpr size_t kMostStep = 1u << 20;
+
+}  // namespace
 
 Bytes Window::View(uint64_t offset, uint64_t length) {
   if (offset >= end_) return {};
@@ -11,7 +16,8 @@ Bytes Window::View(uint64_t offset, uint64_t length) {
     const uint64_t begin = offset / kBlockSize * kBlockSize;
     const uint64_t needed = RoundUpToBlock(offset + length - begin);
     const bool jump = offset > begin_ + filled_ + step_;
-    Fill(begin, jump ? needed : std::max<uint64_t>(step_, needed));
+    Fill(begin, jump ? needed : std::max<uint64_t>(next_, needed));
+    next_ = jump ? step_ : std::max(step_, std::min(2 * next_, kMostStep));
   }
   const uint64_t available = begin_ + filled_ > offset ? begin_ + filled_ - offset : 0;
   return {buffer_.data() + (offset - begin_), std::min(length, available)};

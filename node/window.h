@@ -10,9 +10,10 @@ namespace holdfast {
 
 class Window {
  public:
-  // Reads `step` bytes at a time, nothing beyond `end`; where a view lies further on than that,
-  // only the blocks of the view.
-  Window(File& file, uint64_t end, size_t step) : file_(file), end_(end), step_(step) {}
+  // Reads `step` bytes at a time, or more the longer it goes on without a gap, nothing beyond
+  // `end`; where a view lies further on than `step`, only the blocks of the view.
+  Window(File& file, uint64_t end, size_t step)
+      : file_(file), end_(end), step_(step), next_(step) {}
 
   // The bytes [offset, offset + length), fewer at the end. Valid until the next call. Blocks that
   // cannot be read give zeros.
@@ -26,6 +27,7 @@ class Window {
   File& file_;
   const uint64_t end_;
   const size_t step_;
+  size_t next_;  // How much is read next, where there is no gap.
   AlignedBuffer buffer_;
   uint64_t begin_ = 0;             // File offset of the buffer.
   uint64_t filled_ = 0;            // Valid bytes in it.
