@@ -106,6 +106,12 @@ void SourceFeed::PutLong(SourceEntry entry) {
   changed_.notify_all();
 }
 
+void SourceFeed::PutShort(SourceEntry entry) {
+  std::lock_guard lock(mutex_);
+  directories_ += short_.empty() || short_.front().parent != entry.parent;
+  short_.push_front(std::move(entry));
+}
+
 bool SourceFeed::short_waiting() {
   if (inline_mode_) Fill(short_);
   std::lock_guard lock(mutex_);

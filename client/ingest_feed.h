@@ -25,6 +25,8 @@ class SourceFeed {
   std::optional<SourceEntry> TakeLong();
   // An entry taken as a short one that turned out to be long.
   void PutLong(SourceEntry entry);
+  // A short one that cannot be opened yet: the next one taken.
+  void PutShort(SourceEntry entry);
   bool short_waiting();
   // The walk is done and everything was taken.
   bool finished();

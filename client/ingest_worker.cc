@@ -4,12 +4,15 @@
 #include <cassert>
 #include <utility>
 
+#include "common/io/open_files.h"
+
 namespace holdfast {
 namespace {
 
 constexpr size_t kMaxMessages =
     512;  // In a slab: enough to fill the lanes; more only touches more memory.
 constexpr size_t kMaxAhead = 1024;  // Files that all workers together have open before their turn.
+constexpr size_t kMaxAheadShare = 4;  // At most one of so many descriptors is for those.
 constexpr size_t kMessageAlign = 64;
 constexpr size_t kMaxStreams = 16;  // As many as the engine has lanes.
 
@@ -47,6 +50,8 @@ IngestWorker::IngestWorker(const Parts& parts, const SlabPlan& plan, size_t work
       known_(parts.known),
       plan_(plan),
       workers_(workers),
+      max_ahead_(std::clamp<size_t>(std::min(kMaxAhead, OpenFileLimit() / kMaxAheadShare) / workers,
+                                    1, kMaxMessages)),
       memory_(slab),
       sealer_(parts.ctx.vault.domain_keys(), FewNodesElsewhere(parts.ctx)),
       clock_(parts.ctx.options.times) {
@@ -108,7 +113,8 @@ void IngestWorker::TakeStreams() {
   while (streams_.size() < max_streams && streams_.size() * workers_ <= ctx_.open_streams) {
     std::optional<SourceEntry> entry = feed_.TakeLong();
     if (!entry) return;
-    std::unique_ptr<Stream> stream = Open(*std::move(entry), &Source::Open);
+    StatusOr<std::unique_ptr<SourceFile>> file = source_.Open(*entry);
+    std::unique_ptr<Stream> stream = Begin(*std::move(entry), std::move(file));
     if (stream == nullptr) continue;
     ++ctx_.open_streams;
     streams_.push_back(std::move(stream));
@@ -121,7 +127,7 @@ void IngestWorker::FillSlices() {
   const size_t n = streams_.size();
   if (n == 0) return;
   size_t slice = slab_.memory.size() / n;
-  if (feed_.short_waiting()) slice = std::min(slice, plan_.slice_bytes);
+  if (!ahead_.empty() || feed_.short_waiting()) slice = std::min(slice, plan_.slice_bytes);
   slice = slice / kMessageAlign * kMessageAlign;
   for (const std::unique_ptr<Stream>& stream : streams_) {
     const Status read = ReadSlice(*stream, slice);
@@ -149,7 +155,7 @@ void IngestWorker::FillShort() {
 
 void IngestWorker::LookAhead(bool wait) {
   const bool cold = cold_ || waited_;
-  const size_t files = cold ? std::clamp<size_t>(kMaxAhead / workers_, 8, kMaxMessages) : 1;
+  const size_t files = cold ? max_ahead_ : 1;
   uint64_t bytes = 0;
   for (const auto& stream : ahead_) bytes += stream->object->entry.stamp.size;
   while (ahead_.size() < files && bytes < slab_.memory.size() &&
@@ -160,7 +166,12 @@ void IngestWorker::LookAhead(bool wait) {
       StoreWithoutContent(*std::move(entry));
       continue;
     }
-    std::unique_ptr<Stream> stream = Open(*std::move(entry), &Source::OpenAsListed);
+    StatusOr<std::unique_ptr<SourceFile>> file = source_.OpenAsListed(*entry);
+    // Too many are open: when those ahead are read, there will be room.
+    if (absl::IsResourceExhausted(file.status()) && !ahead_.empty()) {
+      return feed_.PutShort(*std::move(entry));
+    }
+    std::unique_ptr<Stream> stream = Begin(*std::move(entry), std::move(file));
     if (stream == nullptr) continue;
     const uint64_t size = stream->object->entry.stamp.size;
     if (cold) waited_ |= stream->file->WillRead(0, size);
@@ -176,7 +187,7 @@ bool IngestWorker::AddShortFile() {
     // It may have grown since the walk.
     const uint64_t size = stream->object->entry.stamp.size;
     if (size > plan_.long_bytes) {
-      feed_.PutLong(Unopen(std::move(ahead_.front())));
+      feed_.PutLong(Unbegin(std::move(ahead_.front())));
       ahead_.pop_front();
       return true;
     }
@@ -219,12 +230,12 @@ void IngestWorker::StoreWithoutContent(SourceEntry entry) {
   Release(object, maker_.Make(*object, kernels::Finish(state, ctx_.options.digests)));
 }
 
-std::unique_ptr<IngestWorker::Stream> IngestWorker::Open(SourceEntry entry, OpenMethod open) {
+std::unique_ptr<IngestWorker::Stream> IngestWorker::Begin(
+    SourceEntry entry, StatusOr<std::unique_ptr<SourceFile>> file) {
   ++ctx_.open_objects;
   auto stream = std::make_unique<Stream>();
   stream->object = new IngestObject;
   stream->object->entry = std::move(entry);
-  StatusOr<std::unique_ptr<SourceFile>> file = (source_.*open)(stream->object->entry);
   if (!file.ok()) {
     Release(stream->object, file.status());
     return nullptr;
@@ -235,7 +246,7 @@ std::unique_ptr<IngestWorker::Stream> IngestWorker::Open(SourceEntry entry, Open
   return stream;
 }
 
-SourceEntry IngestWorker::Unopen(std::unique_ptr<Stream> stream) {
+SourceEntry IngestWorker::Unbegin(std::unique_ptr<Stream> stream) {
   SourceEntry entry = std::move(stream->object->entry);
   delete stream->object;
   MonitorLock lock(*ctx_.monitor);

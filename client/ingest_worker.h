@@ -89,13 +89,12 @@ class IngestWorker {
   // Reads the first of ahead_. False when it has to wait until the slab is filled the next time.
   bool AddShortFile();
   void StoreWithoutContent(SourceEntry entry);
-  // Opens the entry's file; null, and the error is reported, when that fails.
-  using OpenMethod = StatusOr<std::unique_ptr<SourceFile>> (Source::*)(SourceEntry&);
-  std::unique_ptr<Stream> Open(SourceEntry entry, OpenMethod open);
+  // A stream of the entry, whose file was opened; null, and the error is reported, when it was not.
+  std::unique_ptr<Stream> Begin(SourceEntry entry, StatusOr<std::unique_ptr<SourceFile>> file);
   // Once more from its beginning, however the file is now.
   Status OpenAgain(Stream& stream);
-  // Undoes Open, for an entry that is another worker's.
-  SourceEntry Unopen(std::unique_ptr<Stream> stream);
+  // Undoes Begin, for an entry that goes back to the feed.
+  SourceEntry Unbegin(std::unique_ptr<Stream> stream);
   // Reads the stream's next bytes, at most `slice`, into a message of the slab.
   Status ReadSlice(Stream& stream, size_t slice);
 
@@ -126,6 +125,7 @@ class IngestWorker {
   KnownContents& known_;
   const SlabPlan plan_;
   const size_t workers_;
+  const size_t max_ahead_;  // Of ahead_.
   const MutableBytes memory_;
   Sealer sealer_;
   StageClock clock_;

@@ -1,7 +1,7 @@
 // Walks POSIX trees with openat and fstatat only, so that paths may be of any length.
 //
-// Open descriptors: one per level of the walk, and one per directory of which entries handed out
-// are still alive.
+// Open descriptors: one per level of the walk, one per directory of which entries handed out are
+// still alive, and one per open file.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -168,11 +168,12 @@ class PosixFile final : public SourceFile {
       ::posix_fadvise(fd_.get(), at, std::min(kWillReadBytes, end - at), POSIX_FADV_WILLNEED);
     }
     uint8_t first;
-    return ReadNow(offset, {&first, 1}) < 0;
+    return ReadNow(offset, {&first, 1}) <= 0;
   }
 
  private:
-  // What is in memory. Nothing, and an error, when nothing is or the file system cannot tell.
+  // What is in memory. An error when nothing is, or the file system cannot tell; Linux 5.9 and 5.10
+  // then give 0.
   ssize_t ReadNow(uint64_t offset, MutableBytes out) const {
     const iovec to{out.data(), out.size()};
     return ::preadv2(fd_.get(), &to, 1, offset, RWF_NOWAIT);
@@ -182,7 +183,7 @@ class PosixFile final : public SourceFile {
     if (!waited_) {
       const ssize_t n = ReadNow(offset, out);
       waited_ = n < 0 || (size_t(n) < out.size() && offset + n < size_);
-      if (n >= 0) return static_cast<size_t>(n);
+      if (n > 0) return static_cast<size_t>(n);
     }
     for (;;) {
       const ssize_t n = ::pread(fd_.get(), out.data(), out.size(), offset);

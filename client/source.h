@@ -28,10 +28,10 @@ class SourceFile {
   // Fewer bytes than asked only at the end of the file.
   virtual StatusOr<size_t> ReadAt(uint64_t offset, MutableBytes out) = 0;
   virtual StatusOr<FileStamp> Stamp() = 0;
-  // Whether bytes that were read were not in memory, as far as one can tell.
+  // Whether bytes that were read were not in memory, at least once, or the file system cannot tell.
   virtual bool waited() const { return false; }
-  // Has the disk read bytes that will be asked for soon; returns at once. Whether there was
-  // anything for it to do.
+  // Has the disk read bytes that will be asked for soon, and does not wait for them. False when the
+  // first of them is in memory already, or there is none.
   virtual bool WillRead(uint64_t offset, uint64_t length) {
     (void)offset, (void)length;
     return false;

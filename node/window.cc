@@ -15,9 +15,11 @@ Bytes Window::View(uint64_t offset, uint64_t length) {
   if (offset < begin_ || offset + length > begin_ + filled_) {
     const uint64_t begin = offset / kBlockSize * kBlockSize;
     const uint64_t needed = RoundUpToBlock(offset + length - begin);
-    const bool jump = offset > begin_ + filled_ + step_;
-    Fill(begin, jump ? needed : std::max<uint64_t>(next_, needed));
-    next_ = jump ? step_ : std::max(step_, std::min(2 * next_, kMostStep));
+    const bool ahead = offset > begin_ + filled_ + step_;
+    const bool goes_on = !ahead && offset >= begin_;
+    if (!goes_on) next_ = step_;
+    Fill(begin, ahead ? needed : std::max<uint64_t>(next_, needed));
+    if (goes_on) next_ = std::max(step_, std::min(2 * next_, kMostStep));
   }
   const uint64_t available = begin_ + filled_ > offset ? begin_ + filled_ - offset : 0;
   return {buffer_.data() + (offset - begin_), std::min(length, available)};
@@ -29,6 +31,7 @@ void Window::Fill(uint64_t begin, uint64_t length) {
   begin_ = begin;
   StatusOr<size_t> n = file_.ReadAt(begin, {buffer_.data(), length});
   filled_ = n.ok() ? *n : 0;
+  if (!n.ok()) next_ = step_;
   // One bad block fails the whole read: ask for each block by itself.
   for (uint64_t done = 0; !n.ok() && done < length; done += kBlockSize) {
     uint8_t* block = buffer_.data() + done;

@@ -3,6 +3,8 @@
 
 #include <sys/resource.h>
 
+#include <cstddef>
+
 namespace holdfast {
 
 inline void RaiseOpenFileLimit() {
@@ -11,6 +13,12 @@ inline void RaiseOpenFileLimit() {
     limit.rlim_cur = limit.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &limit);
   }
+}
+
+// How many this process may have open now.
+inline size_t OpenFileLimit() {
+  rlimit limit;
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
 }
 
 }  // namespace holdfast

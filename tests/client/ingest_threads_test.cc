@@ -34,22 +34,27 @@ void FillWithCounter(uint64_t offset, MutableBytes out) {
 // share of one; more of them than a worker reads side by side.
 TEST(IngestThreadsTest, FilesThatGrowBetweenListingAndOpening) {
   IngestRig rig({.threaded = true});
-  MemorySource source;
-  for (int i = 0; i < 300; ++i) {
-    const size_t size = i % 3 == 0 ? 6'000'000 : i % 3 == 1 ? 900'000 : 20'000;
-    source
-        .AddGenerated(std::to_string(i), size,
-                      [i](uint64_t offset, MutableBytes out) {
-                        FillWithCounter(offset + uint64_t(i) * 7'000'000, out);
-                      })
-        .listed_size = 10'000;
+  for (bool cold : {false, true}) {
+    SCOPED_TRACE(cold);
+    MemorySource source;
+    source.cold = cold;
+    for (int i = 0; i < 300; ++i) {
+      const size_t size = i % 3 == 0 ? 6'000'000 : i % 3 == 1 ? 900'000 : 20'000;
+      source
+          .AddGenerated(std::to_string(i), size,
+                        [i](uint64_t offset, MutableBytes out) {
+                          FillWithCounter(offset + uint64_t(i) * 7'000'000, out);
+                        })
+          .listed_size = 10'000;
+    }
+    source.AddGenerated("long", 60'000'000, FillWithCounter);
+    StatusOr<IngestSummary> s = rig.Run(source, {.collection = "c"}, /*threads=*/2);
+    ASSERT_TRUE(s.ok()) << s.status();
+    EXPECT_EQ(s->files, 301u);
+    EXPECT_EQ(s->errors, 0u) << rig.seen().errors.begin()->second;
+    EXPECT_EQ(s->bytes, 100 * uint64_t{6'920'000} + 60'000'000);
+    EXPECT_EQ(source.open_files, 0);
   }
-  source.AddGenerated("long", 60'000'000, FillWithCounter);
-  StatusOr<IngestSummary> s = rig.Run(source, {.collection = "c"}, /*threads=*/2);
-  ASSERT_TRUE(s.ok()) << s.status();
-  EXPECT_EQ(s->files, 301u);
-  EXPECT_EQ(s->errors, 0u) << rig.seen().errors.begin()->second;
-  EXPECT_EQ(s->bytes, 100 * uint64_t{6'920'000} + 60'000'000);
 }
 
 TEST(IngestThreadsTest, ChunksAndDigestsDoNotDependOnThreads) {
@@ -119,8 +124,8 @@ TEST(IngestThreadsTest, WhatIsNotInMemoryIsAskedForAheadOfItsTurn) {
       EXPECT_EQ(s->errors, 0u);
       EXPECT_EQ(rig.Read("text/7"), TextBytes(7, 300'000));
       if (cold) {
-        // The first slab of each worker, and the first slice of long files.
-        EXPECT_LT(source.waits, 400);
+        // The first file of each worker, and the first slice of long files.
+        EXPECT_LT(source.waits, 60);
         EXPECT_GT(source.most_asked, 100);
         EXPECT_EQ(source.asked, 0) << "asked for, but not read";
       } else {
@@ -128,6 +133,21 @@ TEST(IngestThreadsTest, WhatIsNotInMemoryIsAskedForAheadOfItsTurn) {
       }
     }
   }
+}
+
+TEST(IngestThreadsTest, FilesAheadThatTakeAllDescriptorsComeFirst) {
+  IngestRig rig({.threaded = true});
+  MemorySource source;
+  source.cold = true;
+  source.max_open_files = 20;
+  constexpr int kFiles = 3000;
+  for (int i = 0; i < kFiles; ++i) source.AddFile(std::to_string(i), NoiseBytes(i, 2000));
+  StatusOr<IngestSummary> s = rig.Run(source, {.collection = "c"}, /*threads=*/1);
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->files, static_cast<uint64_t>(kFiles));
+  EXPECT_EQ(s->errors, 0u) << rig.seen().errors.begin()->second;
+  EXPECT_EQ(source.most_asked, 20);
+  EXPECT_EQ(source.open_files, 0);
 }
 
 TEST(IngestThreadsTest, ATreeOnDisk) {
@@ -163,7 +183,9 @@ TEST(IngestThreadsTest, AVaultThatFailsMidwayEndsTheIngest) {
   };
   MemorySource source;
   constexpr uint64_t kSize = 50u << 20;
+  source.cold = true;
   for (int i = 0; i < 20; ++i) source.AddGenerated(std::to_string(i), kSize, FillWithCounter);
+  for (int i = 0; i < 5000; ++i) source.AddFile("short/" + std::to_string(i), NoiseBytes(i, 500));
   const int64_t start = SystemClock().MonotonicNanos();
   StatusOr<IngestSummary> s = rig.Run(source, {}, 2);
   EXPECT_TRUE(absl::IsResourceExhausted(s.status())) << s.status();
@@ -171,6 +193,7 @@ TEST(IngestThreadsTest, AVaultThatFailsMidwayEndsTheIngest) {
   EXPECT_LT(SystemClock().MonotonicNanos() - start, 60'000'000'000)
       << "there is nothing to wait for";
   EXPECT_LT(rig.progress().bytes_read, 15 * kSize);
+  EXPECT_EQ(source.open_files, 0);
 }
 
 }  // namespace

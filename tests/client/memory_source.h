@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -77,8 +79,13 @@ class MemorySource : public Source {
     Item& item = *static_cast<Item*>(entry.parent.get());
     entry.stamp = item.entry.stamp;
     entry.attributes = item.entry.attributes;
+    if (open_files == max_open_files) return absl::ErrnoToStatus(EMFILE, "open");
     return std::make_unique<MemoryFile>(*this, item);
   }
+
+  // Opened and not closed; as many as can be.
+  std::atomic<int> open_files{0};
+  int max_open_files = std::numeric_limits<int>::max();
 
   // As if the bytes lay on a disk, for as long as WillRead did not ask for them.
   bool cold = false;
@@ -88,7 +95,10 @@ class MemorySource : public Source {
  private:
   class MemoryFile : public SourceFile {
    public:
-    MemoryFile(MemorySource& source, Item& item) : source_(source), item_(item) {}
+    MemoryFile(MemorySource& source, Item& item) : source_(source), item_(item) {
+      ++source_.open_files;
+    }
+    ~MemoryFile() override { --source_.open_files; }
     StatusOr<size_t> ReadAt(uint64_t offset, MutableBytes out) override {
       waited_ = source_.cold && offset >= asked_to_;
       source_.waits += waited_;
@@ -108,10 +118,10 @@ class MemorySource : public Source {
     bool waited() const override { return waited_; }
     bool WillRead(uint64_t offset, uint64_t length) override {
       asked_to_ = std::max(asked_to_, offset + length);
-      if (!std::exchange(asked_, true)) ++source_.asked;
+      if (std::exchange(asked_, true)) return source_.cold;
+      const int asked = ++source_.asked;
       int most = source_.most_asked;
-      while (most < source_.asked &&
-             !source_.most_asked.compare_exchange_weak(most, source_.asked)) {
+      while (most < asked && !source_.most_asked.compare_exchange_weak(most, asked)) {
       }
       return source_.cold;
     }
