@@ -114,6 +114,7 @@ void IngestWorker::TakeStreams() {
     std::optional<SourceEntry> entry = feed_.TakeLong();
     if (!entry) return;
     StatusOr<std::unique_ptr<SourceFile>> file = source_.Open(*entry);
+    if (CanWait(file.status())) return feed_.PutLong(*std::move(entry));
     std::unique_ptr<Stream> stream = Begin(*std::move(entry), std::move(file));
     if (stream == nullptr) continue;
     ++ctx_.open_streams;
@@ -167,10 +168,7 @@ void IngestWorker::LookAhead(bool wait) {
       continue;
     }
     StatusOr<std::unique_ptr<SourceFile>> file = source_.OpenAsListed(*entry);
-    // Too many are open: when those ahead are read, there will be room.
-    if (absl::IsResourceExhausted(file.status()) && !ahead_.empty()) {
-      return feed_.PutShort(*std::move(entry));
-    }
+    if (CanWait(file.status())) return feed_.PutShort(*std::move(entry));
     std::unique_ptr<Stream> stream = Begin(*std::move(entry), std::move(file));
     if (stream == nullptr) continue;
     const uint64_t size = stream->object->entry.stamp.size;
@@ -206,7 +204,12 @@ bool IngestWorker::AddShortFile() {
   return true;
 }
 
+bool IngestWorker::CanWait(const Status& opened) const {
+  return absl::IsResourceExhausted(opened) && !(streams_.empty() && ahead_.empty());
+}
+
 Status IngestWorker::OpenAgain(Stream& stream) {
+  stream.file.reset();
   ASSIGN_OR_RETURN(stream.file, source_.Open(stream.object->entry));
   stream.offset = 0;
   return absl::OkStatus();

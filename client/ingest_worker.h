@@ -91,6 +91,9 @@ class IngestWorker {
   void StoreWithoutContent(SourceEntry entry);
   // A stream of the entry, whose file was opened; null, and the error is reported, when it was not.
   std::unique_ptr<Stream> Begin(SourceEntry entry, StatusOr<std::unique_ptr<SourceFile>> file);
+  // Whether a file cannot be opened only as too many are, some of them by this worker: when those
+  // are read, there will be room.
+  bool CanWait(const Status& opened) const;
   // Once more from its beginning, however the file is now.
   Status OpenAgain(Stream& stream);
   // Undoes Begin, for an entry that goes back to the feed.

@@ -150,6 +150,26 @@ TEST(IngestThreadsTest, FilesAheadThatTakeAllDescriptorsComeFirst) {
   EXPECT_EQ(source.open_files, 0);
 }
 
+TEST(IngestThreadsTest, LongFilesWaitForDescriptors) {
+  for (bool cold : {false, true}) {
+    SCOPED_TRACE(cold);
+    IngestRig rig({.threaded = true});
+    MemorySource source;
+    source.cold = cold;
+    source.max_open_files = 5;
+    constexpr int kFiles = 400;
+    for (int i = 0; i < kFiles; ++i) {
+      const size_t size = i % 10 == 0 ? 3'000'000 : 2000;
+      source.AddFile(std::to_string(i), NoiseBytes(i, size));
+    }
+    StatusOr<IngestSummary> s = rig.Run(source, {.collection = "c"}, /*threads=*/1);
+    ASSERT_TRUE(s.ok()) << s.status();
+    EXPECT_EQ(s->files, static_cast<uint64_t>(kFiles));
+    EXPECT_EQ(s->errors, 0u) << rig.seen().errors.begin()->second;
+    EXPECT_EQ(source.open_files, 0);
+  }
+}
+
 TEST(IngestThreadsTest, ATreeOnDisk) {
   IngestRig rig({.threaded = true});
   const std::string tree = rig.dir() + "/tree";
