@@ -2,7 +2,8 @@
 //
 // A file whose chunks are those of the newest version of its name, one by one, has the same
 // content: its digests need not be computed, and nothing is committed for it. That its chunks are
-// on the nodes is asked as for any other.
+// on the nodes is asked as for any other, and that these are the right nodes, as in a commit, of
+// the coordinator once they have answered.
 #pragma once
 
 #include <atomic>
@@ -17,6 +18,7 @@ namespace holdfast {
 struct KnownContent {
   VersionId version;
   Hash256 chunks{};  // ChunksHash
+  ObjectTag tag_sha256;
 };
 
 class KnownContents {
@@ -26,11 +28,14 @@ class KnownContents {
   // For each entry, a file, what is known of content of its name and type. Nothing when the vault
   // cannot say. Waits for the answer.
   std::vector<std::optional<KnownContent>> Find(const std::vector<const SourceEntry*>& entries);
+  // Of the coordinator's map, now. Nothing when it does not answer.
+  std::optional<uint64_t> MapVersion();
   // Whether content that was known turned out to be the file's. Where too little is, nothing is
   // said to be known any more: the digests of what changed take a second pass.
   void Tell(bool same) { ++(same ? same_ : other_); }
 
  private:
+  StatusOr<proto::FindContentReply> Ask(const proto::FindContentRequest& request);
   bool WorthAsking();
   // Whether anything that an answer was about is known.
   void TellAnswer(bool known);

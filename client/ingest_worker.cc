@@ -359,6 +359,7 @@ void IngestWorker::CutObject(const kernels::Message& message, Stream& stream) {
   size_t at = 0;
   for (const kernels::Chunk& chunk : message.chunks) {
     const ChunkIdentity identity = IdentityOf(chunk);
+    if (object.sealed_chunks.empty()) stream.first_sha256 = chunk.sha256;
     object.sealed_chunks.push_back({identity.h, chunk.length});
     cuts_.push_back({&object, identity, message.data.subspan(at, chunk.length), chunk.sha256,
                      message.from_device});
@@ -403,17 +404,30 @@ void IngestWorker::FinishObjects() {
   DropEndedStreams();
 }
 
+// The digest of an object of one chunk is there, and must be what is recorded too.
+bool IngestWorker::IsKnown(const Stream& stream) const {
+  const std::vector<ChunkRef>& chunks = stream.object->clear.chunks;
+  if (ChunksHash(chunks) != stream.known->chunks) return false;
+  return chunks.size() != 1 ||
+         ctx_.vault.domain_keys().Tag(DigestAlgorithm::kSha256, stream.first_sha256) ==
+             stream.known->tag_sha256;
+}
+
 // Content that is the same, and of which nothing had to be put, is unchanged. If something was put,
-// the coordinator is asked by a commit, as it knows whether that went to the right nodes.
+// or a chunk was found by a map that is not the newest, the coordinator is asked by a commit, as it
+// knows whether that is on the right nodes.
 void IngestWorker::Conclude() {
+  if (slab_.known.empty()) return;
+  const std::optional<uint64_t> map_version = known_.MapVersion();
   std::vector<size_t> again;
   for (size_t i : slab_.known) {
     Stream& stream = *slab_.streams[i];
     IngestObject& object = *stream.object;
-    const bool same = ChunksHash(object.clear.chunks) == stream.known->chunks;
+    const bool same = IsKnown(stream);
     known_.Tell(same);
     MonitorLock lock(*ctx_.monitor);
-    if (object.status.ok() && (!same || object.put)) {
+    const bool sure = same && !object.put && map_version && object.map_version >= *map_version;
+    if (object.status.ok() && !sure) {
       again.push_back(i);
       continue;
     }
@@ -425,7 +439,7 @@ void IngestWorker::Conclude() {
     object.unchanged = stream.known->version;
     ctx_.Drop(&object);
   }
-  DigestAgain(again);
+  if (!again.empty()) DigestAgain(again);
   DropEndedStreams();
 }
 

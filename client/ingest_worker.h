@@ -59,6 +59,7 @@ class IngestWorker {
     // is not digested.
     bool asked = false;
     std::optional<KnownContent> known;
+    Hash256 first_sha256{};  // Of its first chunk.
     // Read a second time, for its digests, as it is not what was known: how many chunks are so far
     // the same as the first time.
     bool again = false;
@@ -109,6 +110,7 @@ class IngestWorker {
   // The same for a stream's second pass; an error when it is not what it was.
   Status MatchObject(const kernels::Message& message, Stream& stream);
   void FinishObjects();
+  bool IsKnown(const Stream& stream) const;
   // Decides objects of known content, once it is clear which of their chunks the nodes had.
   void Conclude();
   // Digests an object that is not what was known, from its bytes in the slab or from its file.

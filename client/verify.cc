@@ -36,16 +36,19 @@ class Verifier {
       std::optional<std::jthread> log_check;
       if (options_.collection.empty()) {
         ASSIGN_OR_RETURN(const ClusterMap map, vault_.Map());
-        const auto check = [this, &logs, map] { logs = CheckLogs(vault_, map); };
+        const auto check = [this, &logs, map](const std::stop_token& stop) {
+          logs = CheckLogs(vault_, map, stop);
+        };
         if (options_.threads < 0) {
-          check();
+          check({});
         } else {
           log_check.emplace(check);
         }
       }
       const Status listed = ForEachPage([this](Vault::Page page) { Push(std::move(page)); });
       reader_.Finish();
-      RETURN_IF_ERROR(listed);
+      RETURN_IF_ERROR(listed);  // The check of the logs is stopped.
+      if (log_check) log_check->join();
     }
     RETURN_IF_ERROR(NameObjectsOf(logs));
     TellFindings(logs);

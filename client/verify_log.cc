@@ -9,8 +9,9 @@ namespace holdfast {
 namespace {
 
 constexpr int kLogAttempts = 3;
-constexpr uint64_t kSegmentsAhead =
-    4;  // Asked for at a time: most of a check is waiting for a disk.
+// Asked for at a time, as most of a check is waiting for a disk. Each takes one of the few threads
+// with which a node reads and writes.
+constexpr uint64_t kSegmentsAhead = 2;
 
 RpcMessage CheckRequest(uint64_t segment, bool only) {
   proto::NodeCheckSegmentRequest request;
@@ -93,7 +94,7 @@ void TakeFindings(proto::NodeCheckSegmentReply& reply, uint32_t node, size_t rec
   }
 }
 
-Status CheckLog(Vault& vault, uint32_t node, LogFindings& found) {
+Status CheckLog(Vault& vault, uint32_t node, const std::stop_token& stop, LogFindings& found) {
   RETURN_IF_ERROR(TakeRecoveryFindings(vault, node, found));
   const size_t recovered = found.findings.size();
   uint64_t segment = 0;
@@ -111,17 +112,17 @@ Status CheckLog(Vault& vault, uint32_t node, LogFindings& found) {
       segment = reply.next_segment_number();
       if (segment == 0) break;
     }
-  } while (segment != 0);
+  } while (segment != 0 && !stop.stop_requested());
   return absl::OkStatus();
 }
 
 }  // namespace
 
-LogFindings CheckLogs(Vault& vault, const ClusterMap& map) {
+LogFindings CheckLogs(Vault& vault, const ClusterMap& map, const std::stop_token& stop) {
   LogFindings found;
   for (const MapNode& node : map.nodes) {
     if (node.state >= NodeState::kOut) continue;  // Holds nothing that counts.
-    Status status = CheckLog(vault, node.number, found);
+    Status status = CheckLog(vault, node.number, stop, found);
     if (status.ok()) continue;
     found.not_reached.push_back(absl::StrCat("the log of node ", node.number,
                                              " was not checked to its end: ", Message(status)));

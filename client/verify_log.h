@@ -1,6 +1,7 @@
 // The part of verify that looks at the nodes' logs instead of objects.
 #pragma once
 
+#include <stop_token>
 #include <vector>
 
 #include "client/vault.h"
@@ -16,7 +17,7 @@ inline constexpr size_t kMaxFindings = 10'000;
 
 // Has every node of the map check every segment: all headers, and the payloads of all records but
 // chunks and manifest parts; of these too in segments not read for some weeks, whose date it
-// renews.
-LogFindings CheckLogs(Vault& vault, const ClusterMap& map);
+// renews. Ends early, with what was found so far, when it is asked to stop.
+LogFindings CheckLogs(Vault& vault, const ClusterMap& map, const std::stop_token& stop);
 
 }  // namespace holdfast

@@ -288,10 +288,14 @@ StatusOr<std::optional<ClearManifest>> Coordinator::Impl::FindSameManifest(
 // reports it as stored (see Acknowledges), and can do without.
 StatusOr<proto::FindContentReply> Coordinator::Impl::FindContent(
     const proto::FindContentRequest& request) {
-  if (log_.obstacle().ok()) return holdfast::FindContent(catalogue_, request);
-  proto::FindContentReply nothing;
-  for (int i = 0; i < request.names_size(); ++i) nothing.add_contents();
-  return nothing;
+  proto::FindContentReply found;
+  if (log_.obstacle().ok()) {
+    ASSIGN_OR_RETURN(found, holdfast::FindContent(catalogue_, request));
+  } else {
+    for (int i = 0; i < request.names_size(); ++i) found.add_contents();
+  }
+  found.set_map_version(options_.map.version);
+  return found;
 }
 
 void Coordinator::Impl::FindSame(const RpcMessage& message, const ReplyFn& reply) {

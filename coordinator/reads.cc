@@ -12,6 +12,7 @@ namespace {
 constexpr uint32_t kDefaultLimit = 1000;
 constexpr uint32_t kMaxLimit = 10000;
 constexpr size_t kMaxPageBytes = 16u << 20;
+constexpr int kMaxNames = 4096;
 // Rows of the trash that a page looks at.
 constexpr size_t kMaxTrashRows = 20'000;
 
@@ -144,6 +145,9 @@ StatusOr<proto::FindContentReply> FindContent(Catalogue& catalogue,
                                               const proto::FindContentRequest& request) {
   ASSIGN_OR_RETURN(const std::optional<CollectionRow> collection,
                    catalogue.FindCollection(request.collection()));
+  if (request.names_size() > kMaxNames) {
+    return absl::InvalidArgumentError("a request asks for too many names");
+  }
   proto::FindContentReply reply;
   for (int i = 0; i < request.names_size(); ++i) reply.add_contents();
   if (!collection) return reply;
@@ -159,6 +163,7 @@ StatusOr<proto::FindContentReply> FindContent(Catalogue& catalogue,
     content.set_version(ToString(found->version.bytes()));
     content.set_type(static_cast<uint32_t>(found->type));
     content.set_chunks(ToString(*found->chunks));
+    content.set_tag_sha256(ToString(found->tag_sha256.bytes()));
   }
   return reply;
 }

@@ -43,7 +43,9 @@ bool GroupCommit::HasQuarantine(const RecordId& id, Location at) const {
 
 uint64_t GroupCommit::queued_bytes() const {
   uint64_t bytes = 0;
-  for (const CommitPtr& commit : queue_) bytes += commit->batch.TotalBytes();
+  for (size_t i = 0; i < queue_.size(); ++i) {
+    bytes += i < handed_ ? queue_[i]->bytes : queue_[i]->batch.TotalBytes();
+  }
   return bytes;
 }
 
@@ -150,6 +152,7 @@ void GroupCommit::Start() {
 
 void GroupCommit::HandOn(const CommitPtr& commit) {
   ++handed_;
+  commit->bytes = commit->batch.TotalBytes();
   auto written = std::make_shared<StatusOr<Log::Written>>(absl::UnknownError(""));
   RunOnLog({[this, commit, written] {
               if (commit->begins_segment) log_.EndSegment();

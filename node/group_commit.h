@@ -76,6 +76,7 @@ class GroupCommit : public std::enable_shared_from_this<GroupCommit> {
     explicit Commit(AlignedBuffer buffer) : batch(std::move(buffer)) {}
     Batch batch;
     std::vector<OperationPtr> ops;
+    uint64_t bytes = 0;  // Once it is with the log, which writes into the batch.
     bool due = false;
     bool begins_segment = false;
   };

@@ -1,5 +1,5 @@
 // The writing end of the segment log. Blocking; used from one `io` task at a time, so it needs no
-// lock: the Node hands it a batch and waits for the answer before it hands it the next.
+// lock: GroupCommit asks for one thing after the other.
 //
 // Order in a new segment: header written, synced, directory synced, superblock written; only then
 // batches. Crash cases: before the header is durable an empty file is left over (its number is

@@ -154,6 +154,7 @@ StatusOr<RpcMessage> FakeCoordinator::Answer(const RpcMessage& request) {
 }
 
 StatusOr<RpcMessage> FakeCoordinator::List(const RpcMessage& request) {
+  RETURN_IF_ERROR(list_error);
   const auto head = MustParse<proto::ListRequest>(request);
   const auto found = collections.find(head.collection());
   if (found == collections.end()) return absl::NotFoundError("no such collection");

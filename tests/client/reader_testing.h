@@ -40,6 +40,7 @@ class FakeCoordinator : public Service {
 
   std::mutex mutex;
   ClusterMap map;
+  Status list_error;  // What a listing ends with.
   // Collection → name → versions, newest first.
   std::map<std::string, std::map<std::string, std::vector<ObjectRow>>> collections;
   std::map<uint64_t, SignatureRow> signatures;

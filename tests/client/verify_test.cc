@@ -258,5 +258,16 @@ TEST_P(VerifyTest, AnIngestOnlyKeyIsRefused) {
       Verify(*t.VaultWith(*MakeIngestOnly(t.key())), {.threads = GetParam()}, recorder).status()));
 }
 
+TEST(VerifyEndsTest, AListingThatFailsEndsTheCheckOfTheLogs) {
+  TestVault t;
+  t.Commit("case", {{.name = "a", .content = "hello"}});
+  constexpr uint64_t kSegments = 100'000;
+  for (uint64_t n = 1; n <= kSegments; ++n) t.node(0).segments[n];
+  t.coordinator().list_error = absl::DataLossError("a row is damaged");
+  VerifyRecorder recorder;
+  EXPECT_EQ(Verify(t.vault(), {.threads = 1}, recorder).status(), t.coordinator().list_error);
+  EXPECT_LT(t.node(0).checked.size(), kSegments / 2);
+}
+
 }  // namespace
 }  // namespace holdfast

@@ -481,7 +481,15 @@ TEST_F(CommitTest, NewestContentIsFoundByName) {
   EXPECT_EQ(found.contents(3).version(), found.contents(1).version());
   for (const int none : {2, 4}) EXPECT_EQ(found.contents(none).version(), "");
   EXPECT_EQ(find("no such", {"a"}).contents(0).version(), "");
+  EXPECT_EQ(found.contents(1).tag_sha256(),
+            ToString(DecodeClearManifest(row->manifest)->tag_sha256.bytes()));
   EXPECT_EQ(find("case", {}).contents_size(), 0);
+  EXPECT_EQ(find("case", {}).map_version(), vault.MakeCommit({}, "case", {}).map_version());
+  proto::FindContentRequest too_many;
+  too_many.set_collection("case");
+  for (int i = 0; i < 5000; ++i) too_many.add_names("a");
+  EXPECT_EQ(vault.Rpc<proto::FindContentReply>(rpc::kFindContent, too_many).status().code(),
+            absl::StatusCode::kInvalidArgument);
 
   // Nor is a client made to wait.
   vault.node(0).silent_commits = true;

@@ -107,9 +107,12 @@ void ChunkParser(Bytes input) {
   const AeadKey key = HmacSha256(info.h, {AsBytes("holdfast/1 chunk key")});
   const Buffer stored = AeadSealWithNonce(key, FixedNonce(), ChunkAad(ref.id), inner);
   Buffer out(info.length);
-  (void)OpenChunkInto(ref, info, stored, out);
+  const auto straight = OpenChunk(info.h, ref.id, stored, out);
   const auto opened = OpenChunk(info.h, ref.id, stored);
+  Must(straight.status() == opened.status(), "where a chunk is put says nothing about it");
+  (void)OpenChunkInto(ref, info, stored, out);
   if (!opened.ok()) return;
+  Must(Same(straight->payload, opened->payload), "a chunk is the same wherever it is put");
   Buffer again(SealedChunkLength(opened->payload.size()));
   SealChunk(info.h, ref.id, opened->codec, opened->payload, again);
   Must(again.size() == stored.size(), "a chunk has one length");

@@ -112,6 +112,19 @@ TEST_F(GroupCommitTest, NoMoreThanTwoAreWithTheLog) {
   EXPECT_EQ(indexed_, (std::vector{IdOf(1), IdOf(2), IdOf(3), IdOf(4)}));
 }
 
+TEST_F(GroupCommitTest, BytesCountUntilTheLoopKnowsThatTheyAreWritten) {
+  auto op = std::make_shared<Operation>([](const Status&) {});
+  commits_->AddTouch(IdOf(9), 1, op);  // A record of it is made when the batch is written.
+  Put(1, kFull);
+  const uint64_t bytes = commits_->queued_bytes();
+  EXPECT_GT(bytes, uint64_t{kFull});
+  EXPECT_TRUE(io_.RunOne());
+  EXPECT_EQ(commits_->queued_bytes(), bytes);
+  RunAll();
+  EXPECT_EQ(commits_->queued_bytes(), 0u);
+  op->Release();
+}
+
 TEST_F(GroupCommitTest, ABatchBehindOneThatFailsIsWritten) {
   Put(1, kFull);
   RunAll();

@@ -71,6 +71,23 @@ TEST(SealedChunk, Golden) {
   testing::Golden("chunk-zstd", Sealed(f.h, f.id, Codec::kZstd, f.compressed));
 }
 
+// Into the caller's buffer, when the payload is raw and as long, and into its own.
+StatusOr<OpenedChunk> OpenBothWays(const Hash256& h, const RecordId& id, Bytes stored,
+                                   size_t length) {
+  StatusOr<OpenedChunk> opened = OpenChunk(h, id, stored);
+  Buffer out(length, 0xEE);
+  const StatusOr<OpenedChunk> straight = OpenChunk(h, id, stored, out);
+  EXPECT_EQ(straight.status(), opened.status());
+  if (opened.ok() && straight.ok()) {
+    EXPECT_EQ(straight->codec, opened->codec);
+    EXPECT_EQ(ToString(straight->payload), ToString(opened->payload));
+    const bool fits =
+        length > 0 && opened->codec == Codec::kRaw && opened->payload.size() == length;
+    EXPECT_EQ(straight->payload.data() == out.data(), fits);
+  }
+  return opened;
+}
+
 TEST(SealedChunk, OpensToItsPayload) {
   Fixture f;
   // Around the piece that sealing works in, and around steps of the padding.
@@ -78,7 +95,10 @@ TEST(SealedChunk, OpensToItsPayload) {
     const Buffer payload(size, 0x42);
     const Buffer sealed = Sealed(f.h, f.id, Codec::kRaw, payload);
     EXPECT_EQ(sealed.size(), SealedChunkLength(size));
-    const auto opened = OpenChunk(f.h, f.id, sealed);
+    for (size_t other : {size / 2, size + 1}) {
+      EXPECT_TRUE(OpenBothWays(f.h, f.id, sealed, other).ok());
+    }
+    const auto opened = OpenBothWays(f.h, f.id, sealed, size);
     ASSERT_TRUE(opened.ok()) << opened.status();
     EXPECT_EQ(opened->codec, Codec::kRaw);
     EXPECT_EQ(ToString(opened->payload), ToString(payload));
@@ -89,7 +109,7 @@ TEST(SealedChunk, OpensToItsPayload) {
 TEST(SealedChunk, DamageIsRefused) {
   Fixture f;
   const Buffer sealed = Hex(f.Text("sealed_raw"));
-  const auto open = [&](Bytes bytes) { return OpenChunk(f.h, f.id, bytes); };
+  const auto open = [&](Bytes bytes) { return OpenBothWays(f.h, f.id, bytes, f.content.size()); };
   testing::ExpectFlipsRefused(sealed, open);
   testing::ExpectTruncationsRefused(sealed, open);
   EXPECT_TRUE(absl::IsDataLoss(open(Bytes(sealed).first(20)).status()));
@@ -105,7 +125,7 @@ TEST(SealedChunk, MalformedInsideIsRefused) {
   Buffer aad(1 + RecordId::kSize, kSuite1);
   std::copy(f.id.value.begin(), f.id.value.end(), aad.begin() + 1);
   const auto open = [&](const Buffer& inner) {
-    return OpenChunk(f.h, f.id, AeadSealWithNonce(key, {}, aad, inner)).status();
+    return OpenBothWays(f.h, f.id, AeadSealWithNonce(key, {}, aad, inner), 5).status();
   };
   Buffer inner(64, 0);
   inner[1] = 5;
