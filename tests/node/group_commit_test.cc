@@ -114,7 +114,8 @@ TEST_F(GroupCommitTest, NoMoreThanTwoAreWithTheLog) {
 
 TEST_F(GroupCommitTest, BytesCountUntilTheLoopKnowsThatTheyAreWritten) {
   auto op = std::make_shared<Operation>([](const Status&) {});
-  commits_->AddTouch(IdOf(9), 1, op);  // A record of it is made when the batch is written.
+  // A record of them is made when the batch is written.
+  for (uint64_t n = 100; n < 300; ++n) commits_->AddTouch(IdOf(n), 1, op);
   Put(1, kFull);
   const uint64_t bytes = commits_->queued_bytes();
   EXPECT_GT(bytes, uint64_t{kFull});
