@@ -180,13 +180,11 @@ int RunIngest(const Globals& globals, const IngestArgs& args) {
   if (!summary.ok()) return Fail(summary.status());
   if (!closed.ok()) return Fail(closed);
   PrintSummary(*summary, globals.json);
-  // What is known under its name is cut, and not digested.
-  const uint64_t objects = summary->files + summary->directories + summary->symlinks;
-  const uint32_t taken = summary->unchanged == objects ? 0 : options.digests;
   const JobWork work{.seconds = static_cast<double>(summary->nanos) / 1e9,
-                     .digested = summary->bytes,
+                     .digested = summary->bytes - summary->unchanged_bytes,
+                     .known = summary->unchanged_bytes,
                      .sealed = summary->stored_bytes};
-  stats.Print(work, *engine, taken, DiskOf(globals.vault), globals.json);
+  stats.Print(work, *engine, options.digests, *vault, globals.json);
   return summary->errors > 0 ? kExitSomeSourcesFailed : kExitOk;
 }
 

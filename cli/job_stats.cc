@@ -59,10 +59,21 @@ double EngineRate(kernels::Engine& engine, uint32_t digests) {
   return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
+// Directories of its nodes, as far as they are in this process.
+std::vector<std::string> DisksOf(const OpenedVault& vault) {
+  std::vector<std::string> disks;
+  for (const OpenedVault::NodeState& node : vault.nodes()) {
+    if (!IsEndpoint(node.path)) disks.push_back(node.path);
+  }
+  return disks;
+}
+
 // Seconds of each part, and of what is the longest way through: processors work while disks do.
 Json Floor(const JobWork& work, kernels::Engine& engine, uint32_t digests,
-           const std::string& disk_dir) {
+           const OpenedVault& vault) {
   const double cores = std::max(1u, std::thread::hardware_concurrency());
+  const std::vector<std::string> disks = DisksOf(vault);
+  const auto disk_count = static_cast<double>(disks.size());
   Json floor;
   double processors = 0, disk = 0;
   const auto add = [&](const char* what, uint64_t bytes, double rate, double& sum) {
@@ -74,16 +85,23 @@ Json Floor(const JobWork& work, kernels::Engine& engine, uint32_t digests,
   if (work.digested > 0) {
     add("cut and digest", work.digested, EngineRate(engine, digests), processors);
   }
+  if (work.known > 0) add("cut", work.known, EngineRate(engine, 0), processors);
   add("seal", work.sealed, sealing.seal * cores, processors);
   add("open", work.opened, sealing.open * cores, processors);
   add("checksum", work.sealed + work.opened, sealing.checksum * cores, processors);
-  if (!disk_dir.empty() && work.sealed > 0) {
-    const StatusOr<Json> writes = MeasureWrites(disk_dir, kDiskScale);
-    if (writes.ok()) add("write the log", work.sealed, (*writes)["log_bytes_per_second"], disk);
+  const auto write = [&](const char* what, uint64_t bytes, const std::string& dir, const char* rate,
+                         double at_once) {
+    if (bytes == 0) return;
+    const StatusOr<Json> writes = MeasureWrites(dir, kDiskScale);
+    if (writes.ok()) add(what, bytes, at_once * (*writes)[rate].get<double>(), disk);
+  };
+  if (!disks.empty()) {
+    write("write the log", work.sealed * vault.replicas(), disks[0], "log_bytes_per_second",
+          disk_count);
+    add("read the log", work.opened, disk_count * MeasureSegmentReads(disks[0], kReadSeconds),
+        disk);
   }
-  if (!disk_dir.empty()) {
-    add("read the log", work.opened, MeasureSegmentReads(disk_dir, kReadSeconds), disk);
-  }
+  write("write the files", work.restored, work.target, "write_bytes_per_second", 1);
   floor["processors_seconds"] = processors;
   floor["disk_seconds"] = disk;
   floor["seconds"] = std::max(processors, disk);
@@ -133,8 +151,6 @@ void PrintFloor(const Json& floor, double seconds) {
 
 }  // namespace
 
-std::string DiskOf(const std::string& vault) { return IsEndpoint(vault) ? "" : vault; }
-
 void JobStats::Stop() {
   if (!wanted_) return;
   cpu_seconds_ = ProcessCpuSeconds();
@@ -157,10 +173,10 @@ Json JobStats::Stages() const {
 }
 
 void JobStats::Print(const JobWork& work, kernels::Engine& engine, uint32_t digests,
-                     const std::string& disk_dir, bool json) const {
+                     const OpenedVault& vault, bool json) const {
   if (!wanted_) return;
   const Json threads = Stages();
-  const Json floor = Floor(work, engine, digests, disk_dir);
+  const Json floor = Floor(work, engine, digests, vault);
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   if (json) {
     return PrintJson(Json{{"type", "stats"},

@@ -15,11 +15,11 @@ namespace holdfast::cli {
 struct JobWork {
   double seconds = 0;
   uint64_t digested = 0;            // Content that was cut and digested.
-  uint64_t sealed = 0, opened = 0;  // Chunks.
+  uint64_t known = 0;               // That was cut, and of which only the chunks were digested.
+  uint64_t sealed = 0, opened = 0;  // Chunks: one copy of what was stored, all that was read.
+  uint64_t restored = 0;            // Files, in …
+  std::string target = {};          // … this directory.
 };
-
-// The directory of an embedded vault; empty for a cluster, whose disks are elsewhere.
-std::string DiskOf(const std::string& vault);
 
 class JobStats {
  public:
@@ -30,9 +30,11 @@ class JobStats {
   JobTimes* times() { return wanted_ ? &times_ : nullptr; }
   // When the job is over, and the vault's own threads are still there.
   void Stop();
-  // Measures for about two seconds what the floor is made of, and prints. `disk_dir`: see DiskOf.
+  // Measures for about two seconds what the floor is made of, and prints. Of an embedded vault's
+  // disks the first is measured, and the others are taken for its like; those of a cluster are
+  // elsewhere. What it takes to make files, and not to fill them, is left out.
   void Print(const JobWork& work, kernels::Engine& engine, uint32_t digests,
-             const std::string& disk_dir, bool json) const;
+             const OpenedVault& vault, bool json) const;
 
  private:
   Json Stages() const;

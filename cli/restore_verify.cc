@@ -174,8 +174,10 @@ int RunRestore(const Globals& globals, const RestoreArgs& args) {
   PrintRestoreSummary(*summary, globals.json);
   const JobWork work{.seconds = static_cast<double>(summary->nanos) / 1e9,
                      .digested = summary->bytes,
-                     .opened = summary->bytes};
-  stats.Print(work, *engine, kernels::kSha256, DiskOf(globals.vault), globals.json);
+                     .opened = summary->bytes,
+                     .restored = summary->bytes,
+                     .target = args.to};
+  stats.Print(work, *engine, kernels::kSha256, *vault, globals.json);
   if (summary->integrity_errors > 0) return kExitIntegrity;
   return summary->errors > 0 ? kExitSomeSourcesFailed : kExitOk;
 }
@@ -206,7 +208,7 @@ int RunVerify(const Globals& globals, const VerifyArgs& args) {
   const JobWork work{.seconds = static_cast<double>(summary->nanos) / 1e9,
                      .digested = std::min(summary->bytes, summary->stored_bytes),
                      .opened = summary->stored_bytes};
-  stats.Print(work, *engine, kernels::kAllDigests, DiskOf(globals.vault), globals.json);
+  stats.Print(work, *engine, kernels::kAllDigests, *vault, globals.json);
   if (summary->damaged > 0 || summary->findings > 0) return kExitIntegrity;
   return summary->unchecked > 0 ? kExitFailed : kExitOk;
 }

@@ -58,8 +58,9 @@ struct IngestProgress {
 struct IngestSummary {
   uint64_t files = 0;  // Regular files and hard links stored or unchanged.
   uint64_t directories = 0, symlinks = 0, special = 0;
-  uint64_t bytes = 0;      // Content bytes of those files.
-  uint64_t unchanged = 0;  // Objects that already had this content under this name.
+  uint64_t bytes = 0;            // Content bytes of those files.
+  uint64_t unchanged = 0;        // Objects that already had this content under this name …
+  uint64_t unchanged_bytes = 0;  // … and the content of the files among them.
   uint64_t chunks = 0;
   uint64_t duplicate_chunks = 0;
   uint64_t duplicate_bytes = 0;  // Content bytes found already stored.

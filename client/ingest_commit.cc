@@ -310,6 +310,7 @@ void Committer::ReportStored(const std::vector<Stored>& stored) {
     if (!IsFile(object->clear.type)) continue;
     ++add.files;
     add.bytes += object->size;
+    if (state == ObjectState::kUnchanged) add.unchanged_bytes += object->size;
     add.duplicates += object->clear.chunk_count > 0 && object->new_chunks == 0;
   }
   ctx_.progress.files_done += add.files;
@@ -321,6 +322,7 @@ void Committer::ReportStored(const std::vector<Stored>& stored) {
   ctx_.summary.symlinks += add.symlinks;
   ctx_.summary.bytes += add.bytes;
   ctx_.summary.unchanged += add.unchanged;
+  ctx_.summary.unchanged_bytes += add.unchanged_bytes;
   ctx_.summary.duplicates += add.duplicates;
 }
 

@@ -63,7 +63,7 @@ class BenchTest(HoldfastTest):
         for i in range(40):
             with open(os.path.join(source, str(i)), "wb") as file:
                 file.write(os.urandom(400_000))
-        vault = self.vault()
+        vault = self.vault(nodes=("disk-0", "disk-1"))
         jobs = ((["ingest", source, "--to", "c"], {"read", "cut and digest", "seal and put"}),
                 (["verify"], {"open", "cut and digest"}),
                 (["restore", "c", "--to", self.path("out")], {"open", "compare and hand on"}))
@@ -81,8 +81,20 @@ class BenchTest(HoldfastTest):
             self.must_be_measured("floor", floor["parts"])
             self.assertEqual(floor["seconds"], max(floor["processors_seconds"], floor["disk_seconds"]))
             self.assertGreater(floor["disk_seconds"], 0)
+            parts = {part["part"]: part["bytes"] for part in floor["parts"]}
+            if job[0] == "ingest":  # Two copies.
+                self.assertEqual(parts["write the log"], 2 * parts["seal"])
+            if job[0] == "restore":
+                self.assertEqual(parts["write the files"], 40 * 400_000)
         # What was measured with is gone.
-        self.assertEqual(["catalogue", "lock", "node-0", "vault"], sorted(os.listdir(vault.dir)))
+        self.assertEqual([], [name for _, names, _ in os.walk(self.path("")) for name in names
+                              if "holdfast-bench" in name])
+        # What is known is cut, and the rest digested.
+        with open(os.path.join(source, "one more"), "wb") as file:
+            file.write(os.urandom(70_000))
+        floor = vault.run("ingest", source, "--to", "c", "--stats", "--json").json_of("stats")[0]["floor"]
+        parts = {part["part"]: part["bytes"] for part in floor["parts"]}
+        self.assertEqual((parts["cut"], parts["cut and digest"]), (40 * 400_000, 70_000))
         text = vault.run("verify", "--stats").out.decode()
         for word in ("stages of each worker", "other threads", "at best here: "):
             self.assertIn(word, text)
