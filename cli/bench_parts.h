@@ -14,7 +14,7 @@ namespace holdfast::cli {
 // Who this machine is.
 Json DescribeMachine();
 
-// Kernels, sealing and whole engines; about 20 seconds.
+// Kernels, sealing and whole engines; about ten seconds.
 Json MeasureCpu(double scale);
 
 // Sealing and opening of chunks of a size, on one core; bytes per second, and chunks.

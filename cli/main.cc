@@ -214,7 +214,7 @@ void AddBackup(CLI::App& app, Args& args) {
 }
 
 void AddBench(CLI::App& app, Args& args) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure this machine; takes about a minute");
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine; takes half a minute");
   bench
       ->add_option("--dir", args.bench.dir,
                    "Where the disk is measured, with files that are removed again")

@@ -31,7 +31,7 @@ class SourceFile {
   // Whether bytes that were read were not in memory, at least once, or the file system cannot tell.
   virtual bool waited() const { return false; }
   // Has the disk read bytes that will be asked for soon, and does not wait for them. False when the
-  // first of them is in memory already, or there is none.
+  // first of them is in memory already, or there is none, or nobody was asked: of a sparse file.
   virtual bool WillRead(uint64_t offset, uint64_t length) {
     (void)offset, (void)length;
     return false;
