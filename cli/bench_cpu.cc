@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <numeric>
 #include <thread>
 
 #include "cli/bench_parts.h"
@@ -16,8 +15,7 @@
 namespace holdfast::cli {
 namespace {
 
-constexpr double kCpuSeconds = 0.2;        // Each.
-constexpr size_t kBatchBytes = 32u << 20;  // As an ingest makes them.
+constexpr double kCpuSeconds = 0.2;  // Each.
 
 std::string CpuName() {
   std::ifstream info("/proc/cpuinfo");
@@ -31,22 +29,14 @@ kernels::EngineOptions BenchEngineOptions() {
   return {.cut = kernels::MakeCutParams(512 * 1024, {1}), .poly1305_key = {5}};
 }
 
-// So many callers at once: cores share caches, memory and, often, arithmetic units.
 void AddEngineRows(kernels::Engine& engine, unsigned callers, double seconds, Json& rows) {
-  const size_t batch = std::max(kBatchBytes, engine.good_batch_bytes());
   for (const size_t file : {size_t{15} << 10, size_t{330} << 10, size_t{2} << 20}) {
     for (const uint32_t digests : {uint32_t{kernels::kAllDigests}, uint32_t{kernels::kSha256}}) {
-      std::vector<double> rates(callers);
-      std::vector<std::thread> threads;
-      for (double& rate : rates) {
-        threads.emplace_back(
-            [&] { rate = kernels::MeasureEngine(engine, digests, file, batch, seconds); });
-      }
-      for (std::thread& thread : threads) thread.join();
-      rows.push_back({{"file_bytes", file},
-                      {"digests", digests == kernels::kSha256 ? "sha256" : "md5,sha1,sha256"},
-                      {"callers", callers},
-                      {"bytes_per_second", std::accumulate(rates.begin(), rates.end(), 0.0)}});
+      rows.push_back(
+          {{"file_bytes", file},
+           {"digests", digests == kernels::kSha256 ? "sha256" : "md5,sha1,sha256"},
+           {"callers", callers},
+           {"bytes_per_second", kernels::MeasureEngine(engine, callers, digests, file, seconds)}});
     }
   }
 }

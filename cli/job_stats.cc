@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <numeric>
 #include <thread>
 
 #include "cli/bench_parts.h"
@@ -46,19 +45,6 @@ std::map<std::string, double> ThreadSeconds() {
   return seconds;
 }
 
-// Of all cores together.
-double EngineRate(kernels::Engine& engine, uint32_t digests) {
-  std::vector<double> rates(std::max(1u, std::thread::hardware_concurrency()));
-  std::vector<std::thread> threads;
-  const size_t batch = std::max<size_t>(32u << 20, engine.good_batch_bytes());
-  for (double& rate : rates) {
-    threads.emplace_back(
-        [&] { rate = kernels::MeasureEngine(engine, digests, kFile, batch, 2 * kMeasureSeconds); });
-  }
-  for (std::thread& thread : threads) thread.join();
-  return std::accumulate(rates.begin(), rates.end(), 0.0);
-}
-
 // Directories of its nodes, as far as they are in this process.
 std::vector<std::string> DisksOf(const OpenedVault& vault) {
   std::vector<std::string> disks;
@@ -71,7 +57,7 @@ std::vector<std::string> DisksOf(const OpenedVault& vault) {
 // Seconds of each part, and of what is the longest way through: processors work while disks do.
 Json Floor(const JobWork& work, kernels::Engine& engine, uint32_t digests,
            const OpenedVault& vault) {
-  const double cores = std::max(1u, std::thread::hardware_concurrency());
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   const std::vector<std::string> disks = DisksOf(vault);
   const auto disk_count = static_cast<double>(disks.size());
   Json floor;
@@ -82,10 +68,13 @@ Json Floor(const JobWork& work, kernels::Engine& engine, uint32_t digests,
     sum += static_cast<double>(bytes) / rate;
   };
   const SealingRates sealing = MeasureSealing(kChunk, kMeasureSeconds);
-  if (work.digested > 0) {
-    add("cut and digest", work.digested, EngineRate(engine, digests), processors);
-  }
-  if (work.known > 0) add("cut", work.known, EngineRate(engine, 0), processors);
+  const auto cut = [&](const char* what, uint64_t bytes, uint32_t with) {
+    if (bytes == 0) return;
+    add(what, bytes, kernels::MeasureEngine(engine, cores, with, kFile, 2 * kMeasureSeconds),
+        processors);
+  };
+  cut("cut and digest", work.digested, digests);
+  cut("cut", work.known, 0);
   add("seal", work.sealed, sealing.seal * cores, processors);
   add("open", work.opened, sealing.open * cores, processors);
   add("checksum", work.sealed + work.opened, sealing.checksum * cores, processors);

@@ -8,7 +8,9 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <numeric>
 #include <random>
+#include <thread>
 
 #include "kernels/cpu/code.h"
 #include "kernels/cpu/scan.h"
@@ -17,7 +19,8 @@ namespace holdfast::kernels {
 namespace {
 
 constexpr size_t kMessage = 256 * 1024;
-constexpr size_t kMessages = 64;  // Enough for all lanes, twice.
+constexpr size_t kMessages = 64;           // Enough for all lanes, twice.
+constexpr size_t kBatchBytes = 32u << 20;  // As an ingest makes them.
 
 double WallSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -75,6 +78,27 @@ void SubmitAndWait(Engine& engine, Batch& batch) {
   changed.wait(lock, [&] { return done; });
 }
 
+double MeasureOneCaller(Engine& engine, uint32_t digests, size_t file_bytes, double seconds) {
+  const size_t batch_bytes = std::max(kBatchBytes, engine.good_batch_bytes());
+  const std::vector<uint8_t> data = Noise(batch_bytes);
+  engine.Register(data);
+  const size_t files = std::max<size_t>(1, batch_bytes / file_bytes);
+  std::vector<DigestState> states(files);
+  const double rate = BestRateBy(WallSeconds, files * file_bytes, seconds, [&] {
+    Batch batch;
+    for (size_t i = 0; i < files; ++i) {
+      states[i].Reset();
+      batch.messages.push_back({.data = std::span(data).subspan(i * file_bytes, file_bytes),
+                                .last = true,
+                                .digests = digests,
+                                .state = &states[i]});
+    }
+    SubmitAndWait(engine, batch);
+  });
+  engine.Unregister(data);
+  return rate;
+}
+
 }  // namespace
 
 double ThreadCpuSeconds() {
@@ -112,25 +136,15 @@ std::vector<KernelRate> MeasureKernels(double seconds) {
   return rates;
 }
 
-double MeasureEngine(Engine& engine, uint32_t digests, size_t file_bytes, size_t batch_bytes,
+double MeasureEngine(Engine& engine, unsigned callers, uint32_t digests, size_t file_bytes,
                      double seconds) {
-  const std::vector<uint8_t> data = Noise(batch_bytes);
-  engine.Register(data);
-  const size_t files = std::max<size_t>(1, batch_bytes / file_bytes);
-  std::vector<DigestState> states(files);
-  const double rate = BestRateBy(WallSeconds, files * file_bytes, seconds, [&] {
-    Batch batch;
-    for (size_t i = 0; i < files; ++i) {
-      states[i].Reset();
-      batch.messages.push_back({.data = std::span(data).subspan(i * file_bytes, file_bytes),
-                                .last = true,
-                                .digests = digests,
-                                .state = &states[i]});
-    }
-    SubmitAndWait(engine, batch);
-  });
-  engine.Unregister(data);
-  return rate;
+  std::vector<double> rates(callers);
+  std::vector<std::thread> threads;
+  for (double& rate : rates) {
+    threads.emplace_back([&] { rate = MeasureOneCaller(engine, digests, file_bytes, seconds); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
 }  // namespace holdfast::kernels

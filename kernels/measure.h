@@ -28,8 +28,9 @@ double BestRate(size_t bytes, double seconds, const std::function<void()>& run);
 std::vector<KernelRate> MeasureKernels(double seconds);
 
 // A whole engine, by the clock: cuts, chunks' SHA-256 and Poly1305, and these object digests, of
-// files of a size, of `batch_bytes` at a time. Bytes per second of one caller.
-double MeasureEngine(Engine& engine, uint32_t digests, size_t file_bytes, size_t batch_bytes,
+// files of a size, in batches that suit it. So many callers at once, as cores share caches, memory
+// and, often, arithmetic units; bytes per second of them all.
+double MeasureEngine(Engine& engine, unsigned callers, uint32_t digests, size_t file_bytes,
                      double seconds);
 
 }  // namespace holdfast::kernels
