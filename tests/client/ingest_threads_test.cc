@@ -170,6 +170,19 @@ TEST(IngestThreadsTest, LongFilesWaitForDescriptors) {
   }
 }
 
+TEST(IngestThreadsTest, AFileThatChangedIsReadAgainWithItsOwnDescriptor) {
+  IngestRig rig({.threaded = true});
+  MemorySource source;
+  source.max_open_files = 1;
+  source.AddFile("f", NoiseBytes(1, 2000)).after_read = [](MemorySource::Item& item, uint64_t) {
+    item.entry.stamp.ctime_nanos = 7;
+  };
+  StatusOr<IngestSummary> s = rig.Run(source, {.collection = "c"}, /*threads=*/1);
+  ASSERT_TRUE(s.ok()) << s.status();
+  EXPECT_EQ(s->errors, 0u) << rig.seen().errors.begin()->second;
+  EXPECT_EQ(rig.Read("f"), NoiseBytes(1, 2000));
+}
+
 TEST(IngestThreadsTest, ATreeOnDisk) {
   IngestRig rig({.threaded = true});
   const std::string tree = rig.dir() + "/tree";
