@@ -149,6 +149,11 @@ void Node::Impl::HandleListRecords(const RpcMessage& request, const ReplyFn& rep
   reply(MakeMessage(rpc::kNodeListRecords, out));
 }
 
+// What is surplus by an older map may be wanted here by now.
+bool Node::Impl::IsPlacedHere(const RecordId& id) const {
+  return !groups_.empty() && groups_[PlacementGroupOf(id)];
+}
+
 // Decided in one go on the Loop, where touches are decided too: what has been touched meanwhile, or
 // is being touched, stays.
 void Node::Impl::HandleTrash(const RpcMessage& request, const ReplyFn& reply) {
@@ -174,6 +179,7 @@ void Node::Impl::HandleTrash(const RpcMessage& request, const ReplyFn& reply) {
   for (size_t i = 0; i < ids->size(); ++i) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
     if (!entry || !IsCollected(entry->kind) || entry->horizon >= mark.horizon) continue;
+    if (mark.surplus && IsPlacedHere((*ids)[i])) continue;
     const bool counts = entry->run > head->run().floor_run();
     const bool same = entry->surplus == mark.surplus || !entry->surplus;
     if (entry->trashed() && same && counts) continue;  // Since an earlier run.

@@ -76,6 +76,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
                                       const std::vector<std::optional<IndexEntry>>& entries);
   // Whether a put of what another principal's batch, on its way, holds too has to wait for that.
   bool WaitsForOthers(const std::shared_ptr<Admission>& a);
+  bool IsPlacedHere(const RecordId& id) const;
   // Whether the map places here what a principal brings.
   Status CheckGroups(const Admission& a) const;
   void Compare(Admission& a, size_t i, const IndexEntry& entry);

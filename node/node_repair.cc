@@ -120,8 +120,9 @@ void Node::Impl::HandlePull(const RpcMessage& request, ReplyFn reply) {
     const uint64_t touch = head->touches().empty() ? 0 : touches.U64();
     if (Present(pull->ids[i], entry)) {
       const uint64_t known = KnownTouch(pull->ids[i], entry);
-      // A surplus copy is one again that is wanted here.
-      const uint64_t wanted = entry->surplus ? std::max(touch, entry->horizon) : touch;
+      // A surplus copy is one again that is wanted here, whatever this run may still say of it.
+      const uint64_t wanted =
+          entry->surplus ? std::max({touch, entry->horizon, index_->gc().horizon}) : touch;
       if (entry->trashed()) TakeOut(pull->ids[i], *entry, wanted, op);
       const bool out = std::max(known, wanted) >= entry->horizon;
       pull->answers[i].set_status(out ? proto::PRESENT : proto::TRASHED);

@@ -7,6 +7,7 @@
 
 #include "common/base/coding.h"
 #include "common/cluster/access.h"
+#include "common/cluster/cluster_map.h"
 #include "tests/node/node_rig.h"
 
 namespace holdfast {
@@ -94,6 +95,13 @@ class Collected {
   }
   SimRig& rig_;
 };
+
+RpcMessage PullMessage(const RecordId& id) {
+  proto::NodePullRequest request;
+  request.set_source(1);
+  request.set_ids(ToString(id.bytes()));
+  return MakeMessage(rpc::kNodePull, request);
+}
 
 class NodeGcTest : public ::testing::Test {
  protected:
@@ -650,6 +658,33 @@ TEST(NodeGcSeeds, WhatIsHeldStays) {
     if (::testing::Test::HasFailure()) return;
   }
   EXPECT_GT(crashes, only ? 0 : seeds);
+}
+
+// The group moves back here while the run that found the copy to be surplus still says so.
+TEST_F(NodeGcTest, ASurplusCopyThatIsWantedAgainStaysWhateverComesLate) {
+  const RecordId id = IdOf(1);
+  rig_.PutPresent({id, PayloadOf(1, 1000)});
+  const holdfast::Run first = {.run = 1, .horizon = 5}, second = {.run = 2, .horizon = 9};
+  ASSERT_TRUE(gc_.Begin(first).ok());
+  EXPECT_EQ(gc_.Trash(first, {id}, {}, /*surplus=*/true)->trashed(), 1u);
+  ASSERT_TRUE(gc_.Begin(second).ok());
+  StatusOr<RpcMessage> reply = rig_.Call(PullMessage(id));
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(ParseHead<proto::NodePullReply>(*reply)->answers(0).status(), PRESENT);
+  EXPECT_EQ(gc_.Trash(second, {id}, {}, /*surplus=*/true)->trashed(), 0u);
+  ASSERT_TRUE(gc_.Compact(second, second.run).ok());
+  EXPECT_EQ(rig_.GetOne(id).payload, PayloadOf(1, 1000));
+}
+
+TEST_F(NodeGcTest, NothingIsSurplusWhereTheMapPlacesIt) {
+  const RecordId id = IdOf(1);
+  rig_.PutPresent({id, PayloadOf(1, 1000)});
+  const holdfast::Run run = {.run = 1, .horizon = 5};
+  ASSERT_TRUE(gc_.Begin(run).ok());
+  for (const bool held : {true, false}) {
+    rig_.node().SetGroups(std::vector<bool>(kPlacementGroups, held));
+    EXPECT_EQ(gc_.Trash(run, {id}, {}, /*surplus=*/true)->trashed(), held ? 0u : 1u);
+  }
 }
 
 }  // namespace

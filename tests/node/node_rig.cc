@@ -141,7 +141,12 @@ proto::RecordStatus NodeRig::PinOne(const RecordId& id, uint64_t epoch) {
   return reply.answers_size() == 1 ? reply.answers(0).status() : proto::RECORD_STATUS_UNSPECIFIED;
 }
 
-SimRig::SimRig(uint64_t seed) : rng(seed), sim_fs(seed), sim(clock, rng), loop(sim.NewChannel()) {
+SimRig::SimRig(uint64_t seed)
+    : rng(seed),
+      sim_fs(seed),
+      sim(clock, rng),
+      loop(sim.NewChannel()),
+      others(NewSimTransport(sim, rng, {})) {
   options_.dir = "/disk";
   options_.vault.value.fill(1);
   options_.node.value.fill(2);
@@ -170,7 +175,8 @@ Status SimRig::Open() {
               [this] {
                 kv.Wipe();
                 return absl::OkStatus();
-              }};
+              },
+              others.get()};
   ASSIGN_OR_RETURN(node_, Node::Open(options_, env));
   return absl::OkStatus();
 }

@@ -101,6 +101,7 @@ class SimRig : public NodeRig {
   SimClock clock;
   SimLoop sim;
   Loop& loop;
+  std::unique_ptr<Transport> others;  // No other node is there.
   MemKvDisk kv;
   bool index_exists = false;
 };
