@@ -8,6 +8,7 @@
 #include "cli/exit_code.h"
 #include "cli/kv_options.h"
 #include "common/base/text.h"
+#include "common/io/open_files.h"
 
 namespace holdfast::cli {
 namespace {
@@ -155,6 +156,7 @@ bool EmbeddedVault::Begin(const std::string& dir, const KeyFile& key, OpenError*
 }
 
 bool EmbeddedVault::OpenNodes(const KeyFile&, OpenError* error) {
+  RaiseOpenFileLimit();  // A segment that is being read is one.
   transport_ = NewInProcessTransport();
   io_ = NewThreadPool(2 + 2 * static_cast<int>(file_.nodes.size()), "hf-io");
   nodes_.resize(file_.nodes.size());

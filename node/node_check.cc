@@ -32,6 +32,7 @@ struct Node::Impl::Check {
   int64_t began_nanos = 0;
   std::vector<Dropped> dropped;
   proto::NodeCheckSegmentReply out;
+  Status refused;  // Why the segment was not opened.
   SegmentScan scan;
   bool scanned = false;
   uint64_t current = 0;                   // Records that the index points to.
@@ -102,12 +103,15 @@ void Node::Impl::CheckFile(const std::shared_ptr<Check>& c) {
   if (!c->known) return FinishCheck(c);
   RunOnIo(
       [this, c] {
+        StatusOr<std::unique_ptr<File>> file = OpenSegment(env_.fs, options_.dir, c->info.number);
+        if (IsRefused(file.status())) {
+          c->refused = absl::UnavailableError(Message(file.status()));
+          return;
+        }
         for (Finding& finding : CheckSegmentFile(env_.fs, options_.dir, make_, options_, c->info)) {
           c->Add(std::move(finding));
         }
-        if (!c->info.readable()) return;
-        StatusOr<std::unique_ptr<File>> file = OpenSegment(env_.fs, options_.dir, c->info.number);
-        if (!file.ok()) return;
+        if (!c->info.readable() || !file.ok()) return;
         ScanOptions options;
         options.segment = c->info.id;
         options.end = std::min(c->info.end, c->info.file_bytes);
@@ -115,7 +119,7 @@ void Node::Impl::CheckFile(const std::shared_ptr<Check>& c) {
         c->scan = ScanSegment(**file, options);
         c->scanned = true;
       },
-      [this, c] { CheckRecords(c); });
+      [this, c] { c->refused.ok() ? CheckRecords(c) : c->reply(c->refused); });
 }
 
 void Node::Impl::CheckRecords(const std::shared_ptr<Check>& c) {

@@ -22,9 +22,15 @@ proto::RecordStatus StatusOf(RecordRead::Result result) {
     case RecordRead::Result::kBad:
       return proto::CORRUPT;
     case RecordRead::Result::kUnreadable:
+    case RecordRead::Result::kRefused:
       break;
   }
   return proto::UNREADABLE;
+}
+
+bool IsAnyRefused(const std::vector<RecordRead>& reads) {
+  return std::ranges::any_of(
+      reads, [](const RecordRead& read) { return read.result == RecordRead::Result::kRefused; });
 }
 
 uint64_t PlaceOf(const IndexEntry& entry) {
@@ -84,7 +90,13 @@ void Node::Impl::HandleGet(const RpcMessage& request, ReplyFn reply) {
     if (!added.ok()) return reply(IndexError(added));
   }
   ReadAndQuarantine(std::move(reads),
-                    [read_of, asked, origin, reply](std::vector<RecordRead> done) {
+                    [read_of, asked, origin, reply, dir = options_.dir](auto done) {
+                      if (IsAnyRefused(done)) {
+                        return reply(absl::UnavailableError(
+                            dir +
+                            ": a segment cannot be opened; its permissions, or the limit of "
+                            "open files, keep it closed"));
+                      }
                       proto::NodeGetReply out;
                       std::vector<SharedBytes> frames(read_of.size());
                       for (size_t i = 0; i < read_of.size(); ++i) {

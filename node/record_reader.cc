@@ -81,8 +81,11 @@ void ReadRecords(Fs& fs, const std::string& dir, std::vector<RecordRead>& reads,
     size_t next = first;
     while (next < order.size() && order[next]->entry.at.segment == segment) ++next;
     StatusOr<std::unique_ptr<File>> file = OpenSegment(fs, dir, segment);
+    const Group group = Group(order).subspan(first, next - first);
     if (file.ok()) {
-      ReadSegment(**file, Group(order).subspan(first, next - first), keep_payloads);
+      ReadSegment(**file, group, keep_payloads);
+    } else if (IsRefused(file.status())) {
+      for (RecordRead* read : group) read->result = RecordRead::Result::kRefused;
     }
     first = next;
   }

@@ -12,7 +12,12 @@ namespace holdfast {
 struct RecordRead {
   RecordId id;
   IndexEntry entry;
-  enum class Result : uint8_t { kGood, kBad, kUnreadable } result = Result::kUnreadable;
+  enum class Result : uint8_t {
+    kGood,
+    kBad,
+    kUnreadable,
+    kRefused,  // As IsRefused has it.
+  } result = Result::kUnreadable;
   SharedBytes payload;                 // If asked for and good.
   std::optional<RecordHeader> header;  // If it could be read.
 };

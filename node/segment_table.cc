@@ -80,6 +80,8 @@ class Loader {
     if (absl::IsFailedPrecondition(header.status())) {
       return Annotate(header.status(), SegmentPath(dir_, number));
     }
+    // To go on without what it holds would be to let go of it.
+    if (IsRefused(header.status())) return absl::UnavailableError(Message(header.status()));
     if (!header.ok()) {
       why_[number] = header.status();
       return absl::OkStatus();
@@ -305,6 +307,10 @@ StatusOr<std::unique_ptr<File>> OpenSegment(Fs& fs, const std::string& dir, uint
   OpenOptions options;
   options.direct = true;
   return fs.Open(SegmentPath(dir, number), options);
+}
+
+bool IsRefused(const Status& opened) {
+  return absl::IsPermissionDenied(opened) || absl::IsResourceExhausted(opened);
 }
 
 }  // namespace holdfast

@@ -45,8 +45,8 @@ struct LoadedSegments {
 };
 
 // Reads names, sizes and headers in DIR/segments. Damage is a finding; the status is for a
-// directory that cannot be listed, a segment of a newer release (kFailedPrecondition), or a number
-// that no log has come to (kDataLoss).
+// directory that cannot be listed, a segment that may not be opened (kUnavailable), one of a newer
+// release (kFailedPrecondition), or a number that no log has come to (kDataLoss).
 StatusOr<LoadedSegments> LoadSegments(Fs& fs, const std::string& dir, const Superblock& superblock);
 
 // What is wrong with the file of a segment as such, read anew; the records are not looked at.
@@ -62,5 +62,8 @@ SegmentInfo* LastReadable(SegmentTable& table);
 Status FreeSegment(Fs& fs, const std::string& dir, uint64_t number);
 
 StatusOr<std::unique_ptr<File>> OpenSegment(Fs& fs, const std::string& dir, uint64_t number);
+// Whether that failed as the file may not be opened, or not now, when too many are open: nothing is
+// known to be wrong with it.
+bool IsRefused(const Status& opened);
 
 }  // namespace holdfast

@@ -26,6 +26,9 @@ absl::StatusCode CodeOf(int error) {
       return absl::StatusCode::kAlreadyExists;
     case ENOSPC:
     case EDQUOT:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
       return absl::StatusCode::kResourceExhausted;
     case EACCES:
     case EPERM:

@@ -113,6 +113,7 @@ struct Inode {
   std::vector<BadRange> bad;
   bool linked = true;
   bool fail_next_sync = false;
+  bool refused = false;
   // A directory's.
   std::map<std::string, std::shared_ptr<Inode>> entries;
 };
@@ -564,6 +565,7 @@ StatusOr<std::unique_ptr<File>> SimFs::Open(const std::string& path, OpenOptions
   std::lock_guard lock(impl_->mutex);
   if (!impl_->power) return Impl::NoPower();
   ASSIGN_OR_RETURN(InodePtr inode, impl_->OpenInode(path, options.create, options.exclusive));
+  if (inode->refused) return At(path, absl::StatusCode::kPermissionDenied, "may not be opened");
   return std::make_unique<Impl::Handle>(impl_, std::move(inode), path, options);
 }
 
@@ -693,6 +695,11 @@ void SimFs::SetCapacity(uint64_t bytes) {
 void SimFs::FailReads(const std::string& path, uint64_t offset, uint64_t length) {
   std::lock_guard lock(impl_->mutex);
   impl_->Require(path)->bad.push_back({offset, length});
+}
+
+void SimFs::RefuseOpens(const std::string& path, bool refused) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->Require(path)->refused = refused;
 }
 
 void SimFs::FailNextDataSync(const std::string& path) {

@@ -50,6 +50,7 @@ class SimFs : public Fs {
   void SetCapacity(uint64_t bytes);
   // The file must be there, here and below; the process ends otherwise, as a test has a bug then.
   void FailReads(const std::string& path, uint64_t offset, uint64_t length);  // EIO there.
+  void RefuseOpens(const std::string& path, bool refused);                    // kPermissionDenied.
   void FailNextDataSync(const std::string& path);  // Once, and the unsynced writes are dropped.
   void LieOnDataSync(bool lie);                    // Says ok, syncs nothing.
   void FlipBit(const std::string& path,

@@ -345,5 +345,38 @@ TEST_F(NodeFaultTest, ClosedNodeRefuses) {
   EXPECT_EQ(rig_.fs().Open(rig_.SegmentPath(1), {}).value()->Size().value(), 4096u + 2 * 8192u);
 }
 
+// A node that went on without it would let go of what it holds.
+TEST_F(NodeFaultTest, ASegmentThatMayNotBeOpenedKeepsTheNodeClosed) {
+  rig_.PutPresent(Item(1));
+  ASSERT_TRUE(rig_.Close().ok());
+  for (const bool wiped : {false, true}) {
+    if (wiped) rig_.WipeIndex();
+    rig_.sim_fs.RefuseOpens(rig_.SegmentPath(1), true);
+    const Status refused = rig_.Open();
+    EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+    EXPECT_NE(Message(refused).find(rig_.SegmentPath(1)), std::string::npos) << refused;
+    rig_.sim_fs.RefuseOpens(rig_.SegmentPath(1), false);
+    ASSERT_TRUE(rig_.Open().ok());
+    EXPECT_EQ(rig_.GetOne(IdOf(1)).payload, PayloadOf(1, 5000));
+    EXPECT_EQ(Show(rig_.CheckAll()), "");
+    ASSERT_TRUE(rig_.Close().ok());
+  }
+  ASSERT_TRUE(rig_.Open().ok());
+}
+
+TEST_F(NodeFaultTest, ASegmentThatMayNotBeOpenedIsNotTakenForDamaged) {
+  rig_.PutPresent(Item(1));
+  rig_.sim_fs.RefuseOpens(rig_.SegmentPath(1), true);
+  proto::NodeGetRequest get;
+  get.set_ids(ToString(IdOf(1).bytes()));
+  EXPECT_TRUE(absl::IsUnavailable(rig_.Call(MakeMessage(rpc::kNodeGet, get)).status()));
+  proto::NodeCheckSegmentRequest check;
+  check.set_segment_number(1);
+  EXPECT_TRUE(absl::IsUnavailable(rig_.Call(MakeMessage(rpc::kNodeCheckSegment, check)).status()));
+  rig_.sim_fs.RefuseOpens(rig_.SegmentPath(1), false);
+  EXPECT_EQ(rig_.GetOne(IdOf(1)).payload, PayloadOf(1, 5000));
+  EXPECT_EQ(Show(rig_.CheckAll()), "");
+}
+
 }  // namespace
 }  // namespace holdfast
