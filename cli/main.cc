@@ -394,6 +394,16 @@ std::vector<std::string> MarkedArguments(int argc, char** argv) {
   return marked;
 }
 
+// The first "--name=" with nothing behind it, for which CLI11 would take the next argument.
+std::string OptionWithoutValue(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--") break;
+    if (arg.starts_with("--") && arg.find('=') == arg.size() - 1) return arg;
+  }
+  return "";
+}
+
 void Unmark(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     option->transform(
@@ -423,6 +433,9 @@ int Main(int argc, char** argv) {
   AddCluster(app, args);
   AddDaemons(app, args);
   AddCompletion(app, args);
+  if (const std::string option = OptionWithoutValue(argc, argv); !option.empty()) {
+    return Fail(Printable(option) + ": there is no value (see `holdfast --help`)", kExitUsage);
+  }
   try {
     Unmark(app);
     app.parse(MarkedArguments(argc, argv));

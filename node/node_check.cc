@@ -103,15 +103,14 @@ void Node::Impl::CheckFile(const std::shared_ptr<Check>& c) {
   if (!c->known) return FinishCheck(c);
   RunOnIo(
       [this, c] {
+        auto findings = CheckSegmentFile(env_.fs, options_.dir, make_, options_, c->info);
+        c->refused = findings.status();
+        if (!findings.ok()) return;
+        for (Finding& finding : *findings) c->Add(std::move(finding));
+        if (!c->info.readable()) return;
         StatusOr<std::unique_ptr<File>> file = OpenSegment(env_.fs, options_.dir, c->info.number);
-        if (IsRefused(file.status())) {
-          c->refused = absl::UnavailableError(Message(file.status()));
-          return;
-        }
-        for (Finding& finding : CheckSegmentFile(env_.fs, options_.dir, make_, options_, c->info)) {
-          c->Add(std::move(finding));
-        }
-        if (!c->info.readable() || !file.ok()) return;
+        if (IsRefused(file.status())) c->refused = absl::UnavailableError(Message(file.status()));
+        if (!file.ok()) return;
         ScanOptions options;
         options.segment = c->info.id;
         options.end = std::min(c->info.end, c->info.file_bytes);

@@ -262,15 +262,19 @@ StatusOr<LoadedSegments> LoadSegments(Fs& fs, const std::string& dir,
   return Loader(fs, dir, superblock).Run();
 }
 
-std::vector<Finding> CheckSegmentFile(Fs& fs, const std::string& dir, const FindingMaker& make,
-                                      const NodeOptions& options, const SegmentInfo& info) {
-  if (info.state == State::kMissing) return {MissingSegment(make, info.number)};
-  if (info.state == State::kLeftover || info.state == State::kFreed) return {};
+StatusOr<std::vector<Finding>> CheckSegmentFile(Fs& fs, const std::string& dir,
+                                                const FindingMaker& make,
+                                                const NodeOptions& options,
+                                                const SegmentInfo& info) {
   std::vector<Finding> findings;
+  if (info.state == State::kLeftover || info.state == State::kFreed) return findings;
   SegmentInfo now = info;
   StatusOr<SegmentHeader> header = ReadHeader(fs, dir, now);
-  if (absl::IsNotFound(header.status()) && now.file_bytes == 0) {
-    return {MissingSegment(make, info.number)};
+  if (IsRefused(header.status())) return absl::UnavailableError(Message(header.status()));
+  const bool gone = absl::IsNotFound(header.status()) && now.file_bytes == 0;
+  if (info.state == State::kMissing || gone) {
+    findings.push_back(MissingSegment(make, info.number));
+    return findings;
   }
   if (!header.ok()) {
     findings.push_back(BadHeader(make, info.number, header.status()));

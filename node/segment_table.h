@@ -50,9 +50,11 @@ struct LoadedSegments {
 StatusOr<LoadedSegments> LoadSegments(Fs& fs, const std::string& dir, const Superblock& superblock);
 
 // What is wrong with the file of a segment as such, read anew; the records are not looked at.
-std::vector<proto::Finding> CheckSegmentFile(Fs& fs, const std::string& dir,
-                                             const FindingMaker& make, const NodeOptions& options,
-                                             const SegmentInfo& info);
+// kUnavailable when it may not be opened.
+StatusOr<std::vector<proto::Finding>> CheckSegmentFile(Fs& fs, const std::string& dir,
+                                                       const FindingMaker& make,
+                                                       const NodeOptions& options,
+                                                       const SegmentInfo& info);
 
 // The last segment that holds records, or nullptr.
 SegmentInfo* LastReadable(SegmentTable& table);

@@ -78,7 +78,7 @@ class BadInputTest(HoldfastTest):
                      ["ingest", self.object, "--to", "c", "--engine", "abacus"],
                      ["ingest", self.object, "--to", "a/b"], ["ingest", self.object, "--to", ""],
                      ["key", "export", "--out", self.path("k")], ["completion", "fish"],
-                     ["ls", "c", "surplus"]):
+                     ["ls", "c", "surplus"], ["ingest", self.object, "--to=", "--quiet"]):
             self.assert_refused(harness.USAGE, *verb)
         for size in ("5000", "96KiB", "8MiB", "x", "0"):
             self.assert_refused(harness.USAGE, "init", self.path("new"), "--chunk-size", size,
