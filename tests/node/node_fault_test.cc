@@ -347,13 +347,16 @@ TEST_F(NodeFaultTest, ClosedNodeRefuses) {
 
 // A node that went on without it would let go of what it holds.
 TEST_F(NodeFaultTest, ASegmentThatMayNotBeOpenedKeepsTheNodeClosed) {
-  rig_.PutPresent(Item(1));
+  rig_.options().segment_bytes = 256u << 10;
+  Reopen();
+  for (uint64_t n = 1; n <= 10; ++n) rig_.PutPresent(Item(n, n == 1 ? 5000 : 100'000));
   ASSERT_TRUE(rig_.Close().ok());
+  // Read for its header alone, and for its records too.
   for (const bool wiped : {false, true}) {
     if (wiped) rig_.WipeIndex();
     rig_.sim_fs.RefuseOpens(rig_.SegmentPath(1), true);
     const Status refused = rig_.Open();
-    EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+    ASSERT_TRUE(absl::IsUnavailable(refused)) << refused;
     EXPECT_NE(Message(refused).find(rig_.SegmentPath(1)), std::string::npos) << refused;
     rig_.sim_fs.RefuseOpens(rig_.SegmentPath(1), false);
     ASSERT_TRUE(rig_.Open().ok());
