@@ -523,7 +523,7 @@ TEST(NodeGcCrash, NoNoteOutlivesItsSegment) {
 // cuts, in any order: what a session was told of, and what is held, stays.
 class Story {
  public:
-  Story(uint64_t seed) : rig_(seed), gc_(rig_), choice_(seed ^ 0x6c) {
+  explicit Story(uint64_t seed) : rig_(seed), gc_(rig_), choice_(seed ^ 0x6c) {
     rig_.options().segment_bytes = (64u << 10) << choice_.Below(3);
     rig_.options().batch_bytes = 16u << 10;
     rig_.options().index_flush_bytes = (64u << 10) << choice_.Below(4);
