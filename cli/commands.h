@@ -89,6 +89,7 @@ struct BenchArgs {
 int RunBench(const Globals& globals, const BenchArgs& args);
 
 struct FsckArgs {
+  bool repair = false;
   bool rebuild_catalogue = false;
   bool accept_loss = false;
   std::vector<std::string> nodes;

@@ -126,6 +126,11 @@ StatusOr<KeyFile> LoadKey(const Globals& globals) {
 
 bool IsEndpoint(const std::string& vault) { return vault.find("://") != std::string::npos; }
 
+void PrintRepairHint(const Globals& globals) {
+  if (IsEndpoint(globals.vault)) return;  // Its nodes do that by themselves.
+  std::printf("`holdfast fsck --repair` makes good what the vault's other disks have.\n");
+}
+
 bool FindVault(const Globals& globals, int* exit_code) {
   if (globals.vault.empty()) {
     *exit_code = Fail("which vault? give --vault DIR or set HOLDFAST_VAULT", kExitUsage);

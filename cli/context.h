@@ -36,6 +36,9 @@ bool FindVault(const Globals& globals, int* exit_code);
 // Whether a vault is named by where its coordinator listens, and not by a directory.
 bool IsEndpoint(const std::string& vault);
 
+// Where damage was found: what may be done about it. On stdout.
+void PrintRepairHint(const Globals& globals);
+
 // Opens the vault named by the globals; prints why not, sets *exit_code and returns null otherwise.
 // Warns on stderr of nodes that are away and of damage that recovery found. `brief`: what follows
 // reads a little, and so may go through the process of another command that works on the vault.

@@ -40,6 +40,7 @@ NodeOptions NodeOptionsOf(const VaultFile& file, const std::string& dir, size_t 
   options.vault = file.vault;
   options.node = file.nodes[i].id;
   options.node_number = static_cast<uint32_t>(i);
+  options.keeps_digests = false;  // Nothing compares its nodes but `fsck`.
   return options;
 }
 
@@ -171,7 +172,8 @@ bool EmbeddedVault::OpenNodes(const KeyFile&, OpenError* error) {
                 *node_loops_.back(),
                 *io_,
                 [index](bool create) { return OpenRocksKv(index, create, IndexKvOptions()); },
-                [index] { return DestroyRocksKv(index); }};
+                [index] { return DestroyRocksKv(index); },
+                transport_.get()};
     auto node = Node::Open(options, env);
     node_states_.push_back({options.node_number, options.dir, node.status()});
     if (!node.ok()) continue;

@@ -6,6 +6,7 @@
 #include "cli/catalogue_files.h"
 #include "cli/commands.h"
 #include "cli/embedded.h"
+#include "cli/fsck_repair.h"
 #include "cli/kv_options.h"
 #include "cli/output.h"
 #include "cli/serve.h"
@@ -50,35 +51,111 @@ struct FsckTotals {
   uint64_t rows = 0, records = 0, bytes = 0;
 };
 
-Status CheckCatalogue(OpenedVault& vault, FindingCounter& counter, FsckTotals& totals) {
-  proto::CheckCatalogueRequest request;
-  do {
-    ASSIGN_OR_RETURN(auto reply,
-                     Ask<proto::CheckCatalogueReply>(vault.vault().transport(), kCoordinatorAddress,
-                                                     rpc::kCheckCatalogue, request, kCheckNanos));
-    counter.Take(reply.findings());
-    totals.rows += reply.rows();
-    request.set_cursor(reply.cursor());
-  } while (!request.cursor().empty());
-  return absl::OkStatus();
+// Looks at everything once: the nodes' logs, then what the catalogue expects of them.
+class Check {
+ public:
+  // With a repairer all bytes are read, and what is found is made good as it is found.
+  Check(OpenedVault& vault, bool json, Repairer* repairer)
+      : vault_(vault), repairer_(repairer), counter_(json) {}
+
+  Status Run() {
+    for (const OpenedVault::NodeState& node : vault_.nodes()) {
+      if (node.open_status.ok()) {
+        RETURN_IF_ERROR(CheckNode(node.number));
+      } else {
+        counter_.Away(node);
+      }
+    }
+    return CheckCatalogue();
+  }
+
+  uint64_t damage() const { return counter_.damage(); }
+  const FsckTotals& totals() const { return totals_; }
+
+ private:
+  Transport& transport() { return vault_.vault().transport(); }
+
+  template <class Findings>
+  Status Take(const Findings& findings) {
+    counter_.Take(findings);
+    return repairer_ == nullptr ? absl::OkStatus() : repairer_->CopyRecords(findings);
+  }
+
+  Status CheckNode(uint32_t node) {
+    ASSIGN_OR_RETURN(const auto recovered,
+                     Ask<proto::NodeStatusReply>(transport(), NodeAddress(node), rpc::kNodeStatus,
+                                                 proto::NodeStatusRequest()));
+    RETURN_IF_ERROR(Take(recovered.findings()));
+    proto::NodeCheckSegmentRequest request;
+    request.set_all_payloads(repairer_ != nullptr);
+    do {
+      ASSIGN_OR_RETURN(const auto reply, Ask<proto::NodeCheckSegmentReply>(
+                                             transport(), NodeAddress(node), rpc::kNodeCheckSegment,
+                                             request, kCheckNanos));
+      RETURN_IF_ERROR(Take(reply.findings()));
+      totals_.records += reply.records();
+      totals_.bytes += reply.bytes();
+      request.set_segment_number(reply.next_segment_number());
+    } while (request.segment_number() != 0);
+    return absl::OkStatus();
+  }
+
+  Status CheckCatalogue() {
+    proto::CheckCatalogueRequest request;
+    do {
+      ASSIGN_OR_RETURN(const auto reply,
+                       Ask<proto::CheckCatalogueReply>(transport(), kCoordinatorAddress,
+                                                       rpc::kCheckCatalogue, request, kCheckNanos));
+      RETURN_IF_ERROR(Take(reply.findings()));
+      totals_.rows += reply.rows();
+      request.set_cursor(reply.cursor());
+    } while (!request.cursor().empty());
+    return absl::OkStatus();
+  }
+
+  OpenedVault& vault_;
+  Repairer* repairer_;
+  FindingCounter counter_;
+  FsckTotals totals_;
+};
+
+void PrintRepaired(const RepairTotals& totals, bool json) {
+  if (json) {
+    return PrintJson(Json{{"type", "repair"},
+                          {"copied_records", totals.copied_records},
+                          {"copied_bytes", totals.copied_bytes},
+                          {"without_copy", totals.without_copy},
+                          {"segments", totals.segments},
+                          {"moved_bytes", totals.moved_bytes}});
+  }
+  std::printf("%s (%s) brought back from other disks, %s rewritten (%s moved)\n",
+              Counted(totals.copied_records, "record", "records").c_str(),
+              FormatBytes(totals.copied_bytes).c_str(),
+              Counted(totals.segments, "segment", "segments").c_str(),
+              FormatBytes(totals.moved_bytes).c_str());
+  if (totals.without_copy > 0) {
+    std::printf("%s no other disk has: ingest the same files again\n",
+                Counted(totals.without_copy, "record", "records").c_str());
+  }
 }
 
-Status CheckNode(OpenedVault& vault, uint32_t node, FindingCounter& counter, FsckTotals& totals) {
-  ASSIGN_OR_RETURN(auto recovered,
-                   Ask<proto::NodeStatusReply>(vault.vault().transport(), NodeAddress(node),
-                                               rpc::kNodeStatus, proto::NodeStatusRequest()));
-  counter.Take(recovered.findings());
-  proto::NodeCheckSegmentRequest request;
-  do {
-    ASSIGN_OR_RETURN(auto reply, Ask<proto::NodeCheckSegmentReply>(
-                                     vault.vault().transport(), NodeAddress(node),
-                                     rpc::kNodeCheckSegment, request, kCheckNanos));
-    counter.Take(reply.findings());
-    totals.records += reply.records();
-    totals.bytes += reply.bytes();
-    request.set_segment_number(reply.next_segment_number());
-  } while (request.segment_number() != 0);
-  return absl::OkStatus();
+// What is found is made good; then it is looked at anew, and that counts.
+StatusOr<Check> CheckAndRepair(OpenedVault& vault, bool json) {
+  Repairer repairer(vault);
+  Check first(vault, json, &repairer);
+  RETURN_IF_ERROR(first.Run());
+  if (first.damage() == 0) return first;
+  RETURN_IF_ERROR(repairer.RewriteSegments());
+  PrintRepaired(repairer.totals(), json);
+  Check again(vault, json, nullptr);
+  RETURN_IF_ERROR(again.Run());
+  return again;
+}
+
+StatusOr<Check> CheckOnly(OpenedVault& vault, bool json) {
+  Check check(vault, json, nullptr);
+  RETURN_IF_ERROR(check.Run());
+  return check;
 }
 
 // Says all that shows, or may mean, that commits are missing from the new catalogue; true when
@@ -210,33 +287,32 @@ int RunFsck(const Globals& globals, const FsckArgs& args) {
     return Rebuild(globals, args);
   }
   int exit_code = 0;
+  if (args.repair && IsEndpoint(globals.vault)) {
+    return Fail(
+        "the nodes of a cluster bring back each other's records by themselves, and `holdfast gc` "
+        "rewrites damaged segments",
+        kExitUsage);
+  }
   auto vault = OpenVault(globals, &exit_code);
   if (!vault) return exit_code;
-  FindingCounter counter(globals.json);
-  FsckTotals totals;
-  Status status = CheckCatalogue(*vault, counter, totals);
-  for (const auto& node : vault->nodes()) {
-    if (!status.ok()) break;
-    if (!node.open_status.ok()) {
-      counter.Away(node);
-      continue;
-    }
-    status = CheckNode(*vault, node.number, counter, totals);
-  }
-  if (!status.ok()) return Fail(status);
+  const StatusOr<Check> check =
+      args.repair ? CheckAndRepair(*vault, globals.json) : CheckOnly(*vault, globals.json);
+  if (!check.ok()) return Fail(check.status());
+  const FsckTotals& totals = check->totals();
   if (globals.json) {
     PrintJson(Json{{"type", "summary"},
                    {"rows", totals.rows},
                    {"records", totals.records},
                    {"bytes", totals.bytes},
-                   {"damage", counter.damage()}});
+                   {"damage", check->damage()}});
   } else {
     std::printf("%s catalogue rows, %s records in %s of log: %s\n",
                 FormatCount(totals.rows).c_str(), FormatCount(totals.records).c_str(),
                 FormatBytes(totals.bytes).c_str(),
-                counter.damage() == 0 ? "clean" : "DAMAGED, as named above");
+                check->damage() == 0 ? "clean" : "DAMAGED, as named above");
+    if (check->damage() > 0 && !args.repair) PrintRepairHint(globals);
   }
-  return counter.damage() == 0 ? kExitOk : kExitIntegrity;
+  return check->damage() == 0 ? kExitOk : kExitIntegrity;
 }
 
 }  // namespace holdfast::cli

@@ -191,8 +191,13 @@ void AddCheckers(CLI::App& app, Args& args) {
   app.add_subcommand("status", "Is everything safe? One screen");
 
   CLI::App* fsck = app.add_subcommand("fsck", "Check the structure of catalogue and logs");
+  CLI::Option* repair = fsck->add_flag(
+      "--repair", args.fsck.repair,
+      "Of a vault in a directory: read all of it, bring back from the other disks what is damaged "
+      "on one, and rewrite damaged segments");
   fsck->add_flag("--rebuild-catalogue", args.fsck.rebuild_catalogue,
-                 "Make the catalogue anew from the commit records on the nodes");
+                 "Make the catalogue anew from the commit records on the nodes")
+      ->excludes(repair);
   fsck->add_flag("--accept-loss", args.fsck.accept_loss,
                  "Rebuild though nodes are away that may hold commits of their own");
   fsck->add_option(

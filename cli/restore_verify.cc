@@ -209,7 +209,10 @@ int RunVerify(const Globals& globals, const VerifyArgs& args) {
                      .digested = std::min(summary->bytes, summary->stored_bytes),
                      .opened = summary->stored_bytes};
   stats.Print(work, *engine, kernels::kAllDigests, *vault, globals.json);
-  if (summary->damaged > 0 || summary->findings > 0) return kExitIntegrity;
+  if (summary->damaged > 0 || summary->findings > 0) {
+    if (!globals.json) PrintRepairHint(globals);
+    return kExitIntegrity;
+  }
   return summary->unchecked > 0 ? kExitFailed : kExitOk;
 }
 

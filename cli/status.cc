@@ -74,7 +74,7 @@ void PrintNode(const NodeReport& node) {
               FormatBytes(r.free_bytes()).c_str(), FormatBytes(r.total_bytes()).c_str(),
               r.read_only() ? "  READ ONLY: disk nearly full" : "");
   if (r.quarantined() > 0) {
-    std::printf("          %s set aside as damaged; `holdfast verify` names the objects\n",
+    std::printf("          %s set aside as damaged; `holdfast verify` names the objects, if any\n",
                 Counted(r.quarantined(), "record", "records").c_str());
   }
   for (const auto& finding : r.findings()) {
@@ -245,6 +245,7 @@ int RunStatus(const Globals& globals) {
     PrintJson(json);
   } else {
     PrintStatus(*vault, *status, nodes, ok);
+    if (!ok) PrintRepairHint(globals);
   }
   return ok ? kExitOk : kExitIntegrity;
 }

@@ -11,6 +11,9 @@
 // Crash cases. Up to 5 the log still has S, so nothing is lost: what was copied is there twice, and
 // the last counts. An index that is built anew then has the erased records again, in the trash.
 // A segment with a record that cannot be read, or is quarantined, stays until that is replaced.
+// Once nothing is needed of it that is damaged, damage is what a segment is rewritten for: headers,
+// marks and what garbage lies there are not made good. One that is missing gets its stub only where
+// that is all that is asked for, after whoever asks has looked for what it held.
 #pragma once
 
 #include <functional>
@@ -32,7 +35,8 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
         run_(request.run()),
         floor_run_(request.run().floor_run()),
         free_run_(request.free_run()),
-        sparse_only_(request.sparse_only()) {}
+        sparse_only_(request.sparse_only()),
+        damaged_only_(request.damaged_only()) {}
 
   bool busy() const { return busy_; }
   // Whether that asks for the step that is under way.
@@ -64,6 +68,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
 
   Status CheckRoom();
   void Choose(const std::map<uint64_t, Tally>& tally);
+  bool IsDue(const SegmentInfo& info, const Tally& tally) const;
   void Scan();
   void MoveSome();
   void Move(const std::shared_ptr<std::vector<RecordRead>>& reads);
@@ -86,7 +91,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   void CheckEmpty(size_t first);
   Status IndexIsFull() const;
   void Free();
-  void Freed();
+  void Freed(const SegmentHeader& stub);
   void Skip(std::string why);
   void Finish(const Status& status);
   bool Stopped();
@@ -106,7 +111,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   Impl& node_;  // Its tasks, which keep it, call this.
   const proto::GcRun run_;
   const uint64_t floor_run_, free_run_;
-  const bool sparse_only_;
+  const bool sparse_only_, damaged_only_;
   struct Victim {
     uint64_t segment = 0, live_bytes = 0, entries = 0;
     bool was_last = false;  // More came into it since.

@@ -72,7 +72,7 @@ void Node::Impl::Start() {
     return OnWritten(batch, written);
   };
   commits_ = std::make_shared<GroupCommit>(options_, env_, std::move(log_start_), on_written);
-  if (env_.transport != nullptr) CountDigests();
+  if (options_.keeps_digests) CountDigests();
   if (recovered_quarantine_.empty()) return;
   env_.loop.Post([self = shared_from_this()] {
     if (self->stopped_ || self->closed_) return;
@@ -192,7 +192,7 @@ Status Node::Impl::IndexBatch(const Batch& batch, const Log::Written& written) {
   }
   for (const DroppedRange& range : batch.dropped()) delta.AddDropped({range, 0, true});
   delta.SetCheckpoint({written.segment, written.id, written.offset, written.end, written.last_lsn});
-  if (env_.transport != nullptr) digests_.Take(delta);
+  if (options_.keeps_digests) digests_.Take(delta);
   // Rows that the Kv refuses wait in memory: the log has them, and reads see them.
   (void)index_->Apply(std::move(delta));
   return absl::OkStatus();

@@ -39,6 +39,7 @@ struct NodeOptions {
   uint64_t index_flush_bytes =
       1u << 30;  // The index is flushed after this much log: bounds replay.
   uint64_t copy_bytes_per_second = 100u << 20;  // From other nodes, while clients are served.
+  bool keeps_digests = true;                    // Of its groups, by which repair compares nodes.
   int64_t verify_within_nanos = 30LL * 86400 * 1'000'000'000;  // A pin reads what is unread longer.
 };
 
@@ -52,7 +53,7 @@ struct NodeEnv {
   Executor& io;
   std::function<StatusOr<std::unique_ptr<Kv>>(bool create)> open_index;
   std::function<Status()> wipe_index;
-  Transport* transport = nullptr;  // To other nodes, for repair; none in an embedded vault.
+  Transport* transport = nullptr;  // To other nodes, to copy records from.
 };
 
 class Node : public Service {

@@ -109,7 +109,7 @@ void Node::Impl::CheckFile(const std::shared_ptr<Check>& c) {
         for (Finding& finding : *findings) c->Add(std::move(finding));
         if (!c->info.readable()) return;
         StatusOr<std::unique_ptr<File>> file = OpenSegment(env_.fs, options_.dir, c->info.number);
-        if (IsRefused(file.status())) c->refused = absl::UnavailableError(Message(file.status()));
+        if (IsRefused(file.status())) c->refused = Refusal(file.status());
         if (!file.ok()) return;
         ScanOptions options;
         options.segment = c->info.id;
@@ -268,11 +268,12 @@ void Node::Impl::CheckLostEntries(Check& c,
 void Node::Impl::FinishCheck(const std::shared_ptr<Check>& c) {
   c->out.set_records(c->scan.records.size());
   c->out.set_bytes(c->scanned ? c->scan.end : 0);
-  bool sound = c->all_payloads && c->scanned;
+  bool damaged = false;
   for (const Finding& finding : c->out.findings()) {
-    sound = sound && finding.class_() == Finding::NOTE;
+    damaged = damaged || finding.class_() != Finding::NOTE;
   }
-  if (sound) {
+  if (c->known && damaged) segments_[c->info.number].damaged = true;
+  if (!damaged && c->all_payloads && c->scanned) {
     segments_[c->info.number].verified_nanos = c->began_nanos;
     IndexDelta delta(*index_);
     delta.SetVerified(c->info.number, c->began_nanos);

@@ -99,16 +99,9 @@ void Node::Impl::Compactor::Choose(const std::map<uint64_t, Tally>& tally) {
     // One that was freed just before a crash.
     const bool gone = info.state == SegmentInfo::State::kFreed;
     if (gone && node_.index_->IsStale(number)) freed.EraseSegmentRows(number, {});
-    if (!info.readable()) continue;
     auto it = tally.find(number);
     const Tally t = it == tally.end() ? Tally() : it->second;
-    const uint64_t size =
-        std::max(std::min(info.end, info.file_bytes), uint64_t{kBlockSize}) - kBlockSize;
-    const bool sparse = static_cast<double>(t.live_bytes) < kSparse * static_cast<double>(size) &&
-                        size - t.live_bytes >= node_.options_.segment_bytes / kWorthwhile;
-    if (!sparse && (sparse_only_ || (t.expired == 0 && !node_.index_->IsStale(number)))) {
-      continue;
-    }
+    if (!IsDue(info, t)) continue;
     victims_.push_back({number, t.live_bytes, t.entries, number == last});
   }
   (void)node_.index_->Apply(std::move(freed));  // Without it, marks are kept that say nothing.
@@ -118,6 +111,18 @@ void Node::Impl::Compactor::Choose(const std::map<uint64_t, Tally>& tally) {
   out_.set_steps(static_cast<uint32_t>(victims_.size()));
 }
 
+bool Node::Impl::Compactor::IsDue(const SegmentInfo& info, const Tally& tally) const {
+  const bool missing = info.state == SegmentInfo::State::kMissing;
+  if (!info.readable() && !(missing && damaged_only_)) return false;
+  if (info.damaged || damaged_only_) return info.damaged;
+  const uint64_t size =
+      std::max(std::min(info.end, info.file_bytes), uint64_t{kBlockSize}) - kBlockSize;
+  const bool sparse = static_cast<double>(tally.live_bytes) < kSparse * static_cast<double>(size) &&
+                      size - tally.live_bytes >= node_.options_.segment_bytes / kWorthwhile;
+  if (sparse || sparse_only_) return sparse;
+  return tally.expired > 0 || node_.index_->IsStale(info.number);
+}
+
 void Node::Impl::Compactor::Next(ReplyFn reply) {
   busy_ = true;
   rested_nanos_ = node_.env_.clock.MonotonicNanos();
@@ -125,6 +130,8 @@ void Node::Impl::Compactor::Next(ReplyFn reply) {
   Wait(std::move(reply));
   out_ = {};
   scan_ = {};
+  next_ = found_ = 0;
+  expired_.clear();
   unseen_.clear();
   aside_.clear();
   segment_ = victims_[step_ - 1].segment;
@@ -156,10 +163,11 @@ Status Node::Impl::Compactor::CheckRoom() {
 
 void Node::Impl::Compactor::Scan() {
   const SegmentInfo& info = node_.segments_[segment_];
-  // The stub would have to say what the header said of the segment before it.
-  if (info.state == SegmentInfo::State::kHeaderDamaged) return Skip("its header is damaged");
-  if (info.state != SegmentInfo::State::kGood) return Skip("it changed meanwhile");
-  if (LastReadable(node_.segments_)->number == segment_) return Skip("the log ends in it");
+  const bool missing = info.state == SegmentInfo::State::kMissing;
+  if (!info.readable() && !missing) return Skip("it changed meanwhile");
+  const SegmentInfo* last = LastReadable(node_.segments_);
+  if (last != nullptr && last->number == segment_) return Skip("the log ends in it");
+  if (missing) return MoveSome();
   ScanOptions options;
   options.segment = info.id;
   options.end = std::min(info.end, info.file_bytes);
@@ -174,8 +182,6 @@ void Node::Impl::Compactor::Scan() {
       [self = shared_from_this(), status] {
         if (self->Stopped()) return;
         if (!status->ok()) return self->Skip(Message(*status));
-        self->next_ = self->found_ = 0;
-        self->expired_.clear();
         self->MoveSome();
       });
 }
@@ -205,7 +211,7 @@ void Node::Impl::Compactor::LetGo() {
     }
     ++gone;
   }
-  if (node_.env_.transport != nullptr) node_.digests_.Take(delta);
+  if (node_.options_.keeps_digests) node_.digests_.Take(delta);
   (void)node_.index_->Apply(std::move(delta));
   out_.set_freed_records(out_.freed_records() + gone);
   AfterRest([this] { LetGo(); });
@@ -238,28 +244,42 @@ Status Node::Impl::Compactor::IndexIsFull() const {
 
 void Node::Impl::Compactor::Free() {
   if (node_.index_->backlog() > 0) return Finish(IndexIsFull());
+  const SegmentInfo info = node_.segments_[segment_];
+  const SegmentInfo* before = SegmentBefore(node_.segments_, segment_);
   // Before the file changes: who reads it meanwhile, and finds the stub, looks where it moved.
   node_.segments_[segment_].state = SegmentInfo::State::kFreed;
-  auto status = std::make_shared<Status>();
+  auto stub = std::make_shared<StatusOr<SegmentHeader>>(absl::UnknownError(""));
   auto node = node_.shared_from_this();
   node_.RunOnIo(
-      [self = shared_from_this(), node, status, kv = node_.index_->kv()] {
-        if (!HOLDFAST_MUTANT(free_before_index_flush)) *status = kv->Flush();
-        if (status->ok()) *status = FreeSegment(node->env_.fs, node->options_.dir, self->segment_);
+      [node, stub, info, before = before ? std::optional(*before) : std::nullopt,
+       kv = node_.index_->kv()] {
+        Status flushed;
+        if (!HOLDFAST_MUTANT(free_before_index_flush)) flushed = kv->Flush();
+        if (flushed.ok()) {
+          *stub = FreeSegment(node->env_.fs, node->env_.rng, node->options_, info, before);
+        } else {
+          *stub = flushed;
+        }
       },
-      [self = shared_from_this(), status] {
+      [self = shared_from_this(), stub, state = info.state] {
         if (self->Stopped()) return;
-        if (status->ok()) return self->Freed();
-        self->node_.segments_[self->segment_].state = SegmentInfo::State::kGood;
-        self->Finish(*status);
+        if (stub->ok()) return self->Freed(**stub);
+        self->node_.segments_[self->segment_].state = state;
+        if (state != SegmentInfo::State::kGood) return self->Skip(Message(stub->status()));
+        self->Finish(stub->status());
       });
 }
 
-void Node::Impl::Compactor::Freed() {
+void Node::Impl::Compactor::Freed(const SegmentHeader& stub) {
   SegmentInfo& info = node_.segments_[segment_];
   out_.set_segments(1);
   out_.set_freed_bytes(std::max(info.file_bytes, kBlockSize) - kBlockSize);
+  info.id = stub.segment;
   info.file_bytes = kBlockSize;
+  info.damaged = false;
+  std::erase_if(node_.findings_, [this](const proto::Finding& finding) {
+    return finding.segment_number() == segment_;
+  });
   auto dropped = node_.index_->DroppedRanges(segment_);
   IndexDelta delta(*node_.index_);
   if (dropped.ok()) delta.EraseSegmentRows(segment_, *dropped);

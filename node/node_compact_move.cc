@@ -119,7 +119,7 @@ void Node::Impl::Compactor::Remark(const RecordId& id, const IndexEntry& entry,
 
 // Who has shown that it has the bytes need not do so again.
 Status Node::Impl::Compactor::MoveProofs(const std::vector<Moved>& moved) {
-  if (node_.env_.transport == nullptr || node_.index_->backlog() > 0) return absl::OkStatus();
+  if (node_.index_->backlog() > 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(const bool any, node_.index_->HasProofs());
   if (!any) return absl::OkStatus();
   IndexDelta delta(*node_.index_);

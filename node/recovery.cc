@@ -154,6 +154,11 @@ StatusOr<Recovered> Recover(const NodeOptions& options, const NodeEnv& env) {
   ASSIGN_OR_RETURN(ReplayResult replay, Replay(options, env, superblock.superblock,
                                                recovered.segments, *recovered.index));
   std::move(replay.findings.begin(), replay.findings.end(), std::back_inserter(recovered.findings));
+  for (const Finding& finding : recovered.findings) {
+    auto it = recovered.segments.find(finding.segment_number());
+    if (it == recovered.segments.end() || finding.class_() == Finding::NOTE) continue;
+    it->second.damaged = true;
+  }
   recovered.quarantine = std::move(replay.quarantine);
   recovered.log =
       MakeLogStart(options, superblock, recovered.segments, segments.next_number, replay);

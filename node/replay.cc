@@ -59,7 +59,7 @@ class Replayer {
       scan_options.first_lsn = index_.checkpoint().lsn + 1;
     }
     StatusOr<std::unique_ptr<File>> file = OpenSegment(env_.fs, options_.dir, info.number);
-    if (IsRefused(file.status())) return absl::UnavailableError(Message(file.status()));
+    if (IsRefused(file.status())) return Refusal(file.status());
     if (!file.ok()) {
       Add(make_.OfSegment(Finding::UNREADABLE, info.number, Message(file.status())));
       if (last) result_.clean = false;

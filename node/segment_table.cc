@@ -46,6 +46,35 @@ Finding CutShort(const FindingMaker& make, uint64_t number, uint64_t file_bytes,
                  absl::StrCat("is cut short: ", end - file_bytes, " bytes are missing"));
 }
 
+// Of a segment whose own header is lost.
+StatusOr<SegmentHeader> HeaderFromOutside(Fs& fs, Rng& rng, const NodeOptions& options,
+                                          const SegmentInfo& info,
+                                          const std::optional<SegmentInfo>& before) {
+  SegmentHeader header;
+  header.vault = options.vault;
+  header.node = options.node;
+  header.segment = info.id.is_zero() ? rng.NewId<SegmentId>() : info.id;
+  header.number = info.number;
+  header.created_nanos = info.created_nanos;
+  if (!before) return header;
+  if (before->id.is_zero() || before->state == State::kMissing) {
+    return absl::UnavailableError("too little is known of the segment before it");
+  }
+  header.previous = before->id;
+  header.previous_end = before->readable() ? before->end : kBlockSize;
+  header.previous_last_lsn = before->synced_lsn;
+  if (!before->readable() || before->end_known) return header;
+  StatusOr<std::unique_ptr<File>> file = OpenSegment(fs, options.dir, before->number);
+  if (!file.ok()) return Refusal(file.status());
+  ScanOptions scan_options;
+  scan_options.segment = before->id;
+  scan_options.end = before->file_bytes;
+  const SegmentScan scan = ScanSegment(**file, scan_options);
+  header.previous_end = scan.end;
+  header.previous_last_lsn = scan.next_lsn - 1;
+  return header;
+}
+
 class Loader {
  public:
   Loader(Fs& fs, const std::string& dir, const Superblock& superblock)
@@ -81,7 +110,7 @@ class Loader {
       return Annotate(header.status(), SegmentPath(dir_, number));
     }
     // To go on without what it holds would be to let go of it.
-    if (IsRefused(header.status())) return absl::UnavailableError(Message(header.status()));
+    if (IsRefused(header.status())) return Refusal(header.status());
     if (!header.ok()) {
       why_[number] = header.status();
       return absl::OkStatus();
@@ -117,6 +146,7 @@ class Loader {
       SegmentInfo& info = loaded_.table[number];
       info.number = number;
       info.state = State::kMissing;
+      if (number == superblock_.synced_segment_number) info.id = superblock_.synced_segment;
       Add(MissingSegment(make_, number));
     }
     return absl::OkStatus();
@@ -270,7 +300,7 @@ StatusOr<std::vector<Finding>> CheckSegmentFile(Fs& fs, const std::string& dir,
   if (info.state == State::kLeftover || info.state == State::kFreed) return findings;
   SegmentInfo now = info;
   StatusOr<SegmentHeader> header = ReadHeader(fs, dir, now);
-  if (IsRefused(header.status())) return absl::UnavailableError(Message(header.status()));
+  if (IsRefused(header.status())) return Refusal(header.status());
   const bool gone = absl::IsNotFound(header.status()) && now.file_bytes == 0;
   if (info.state == State::kMissing || gone) {
     findings.push_back(MissingSegment(make, info.number));
@@ -291,13 +321,27 @@ StatusOr<std::vector<Finding>> CheckSegmentFile(Fs& fs, const std::string& dir,
   return findings;
 }
 
-Status FreeSegment(Fs& fs, const std::string& dir, uint64_t number) {
-  SegmentInfo info;
-  info.number = number;
-  StatusOr<SegmentHeader> header = ReadHeader(fs, dir, info);
-  if (!header.ok()) return absl::UnavailableError(Message(header.status()));
+const SegmentInfo* SegmentBefore(const SegmentTable& table, uint64_t number) {
+  for (auto it = std::make_reverse_iterator(table.lower_bound(number)); it != table.rend(); ++it) {
+    const State state = it->second.state;
+    if (state != State::kLeftover && state != State::kForeign) return &it->second;
+  }
+  return nullptr;
+}
+
+StatusOr<SegmentHeader> FreeSegment(Fs& fs, Rng& rng, const NodeOptions& options,
+                                    const SegmentInfo& info,
+                                    const std::optional<SegmentInfo>& before) {
+  SegmentInfo now = info;
+  StatusOr<SegmentHeader> header = ReadHeader(fs, options.dir, now);
+  const Status& status = header.status();
+  if (IsRefused(status) || absl::IsFailedPrecondition(status)) return Refusal(status);
+  if (!header.ok()) header = HeaderFromOutside(fs, rng, options, info, before);
+  RETURN_IF_ERROR(header.status());
   header->freed = true;
-  return WriteFileAtomically(fs, SegmentPath(dir, number), EncodeSegmentHeader(*header));
+  RETURN_IF_ERROR(
+      WriteFileAtomically(fs, SegmentPath(options.dir, info.number), EncodeSegmentHeader(*header)));
+  return header;
 }
 
 SegmentInfo* LastReadable(SegmentTable& table) {
@@ -316,5 +360,7 @@ StatusOr<std::unique_ptr<File>> OpenSegment(Fs& fs, const std::string& dir, uint
 bool IsRefused(const Status& opened) {
   return absl::IsPermissionDenied(opened) || absl::IsResourceExhausted(opened);
 }
+
+Status Refusal(const Status& opened) { return absl::UnavailableError(Message(opened)); }
 
 }  // namespace holdfast

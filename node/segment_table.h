@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "common/io/fs.h"
@@ -28,6 +29,7 @@ struct SegmentInfo {
   uint64_t file_bytes = 0;  // Size of the file when it was looked at.
   uint64_t end = 0;         // Records lie below. Of the last segment: set by replay.
   uint64_t synced_lsn = 0;  // Up to here no record may be missing (N4). Likewise.
+  bool damaged = false;     // Recovery, or a check since, found something wrong with it.
   bool end_known = false;   // Else (the next header is lost) `end` is the file's, all is due.
   int64_t created_nanos = 0;
   int64_t verified_nanos = 0;  // Wall time of the last full check; at least created_nanos.
@@ -59,13 +61,22 @@ StatusOr<std::vector<proto::Finding>> CheckSegmentFile(Fs& fs, const std::string
 // The last segment that holds records, or nullptr.
 SegmentInfo* LastReadable(SegmentTable& table);
 
+// The segment that the log has before this one, or nullptr.
+const SegmentInfo* SegmentBefore(const SegmentTable& table, uint64_t number);
+
 // Replaces the file of a segment by one block that says it is freed: one or the other is there
-// after a crash. Blocking. kUnavailable when its header cannot be read.
-Status FreeSegment(Fs& fs, const std::string& dir, uint64_t number);
+// after a crash. Where its header is lost the block says what is known without it, of the segment
+// `before` that this is where that one ends now. Blocking. kUnavailable when the header may not be
+// read, or `before` tells too little.
+StatusOr<SegmentHeader> FreeSegment(Fs& fs, Rng& rng, const NodeOptions& options,
+                                    const SegmentInfo& info,
+                                    const std::optional<SegmentInfo>& before);
 
 StatusOr<std::unique_ptr<File>> OpenSegment(Fs& fs, const std::string& dir, uint64_t number);
 // Whether that failed as the file may not be opened, or not now, when too many are open: nothing is
 // known to be wrong with it.
 bool IsRefused(const Status& opened);
+// That, as whoever asked is told.
+Status Refusal(const Status& opened);
 
 }  // namespace holdfast

@@ -397,20 +397,6 @@ TEST_F(NodeGcTest, ADamagedSegmentStays) {
   MustBeSound();
 }
 
-TEST_F(NodeGcTest, ASegmentWithoutAHeaderIsNamed) {
-  PutSome(0, 24, 1);
-  ASSERT_TRUE(gc_.Trash({1, 1, 2}, Ids(0, 4)).ok());
-  ASSERT_TRUE(rig_.Close().ok());
-  Buffer file = *ReadFile(rig_.sim_fs, rig_.SegmentPath(1));
-  file[20] ^= 1;
-  ASSERT_TRUE(WriteFileAtomically(rig_.sim_fs, rig_.SegmentPath(1), file).ok());
-  ASSERT_TRUE(rig_.Open().ok());
-  const auto done = gc_.Compact({1, 2, 3}, 1);
-  ASSERT_TRUE(done.ok()) << done.status();
-  EXPECT_THAT(done->skipped(), HasSubstr("segments/0000000001.seg stays: its header is damaged"));
-  for (uint64_t n = 4; n < 24; ++n) EXPECT_EQ(StatOne(n), PRESENT) << n;
-}
-
 // It can never be replaced, since nobody brings it again.
 TEST_F(NodeGcTest, GarbageNeedNotBeWholeToGo) {
   PutSome(0, 24, 1);
