@@ -3,7 +3,10 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <filesystem>
+#include <system_error>
 
 namespace holdfast {
 
@@ -19,6 +22,17 @@ inline void RaiseOpenFileLimit() {
 inline size_t OpenFileLimit() {
   rlimit limit;
   return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
+}
+
+// How many more.
+inline size_t FreeOpenFiles() {
+  std::error_code error;
+  size_t open = 0;
+  for (std::filesystem::directory_iterator it("/proc/self/fd", error), end; it != end;
+       it.increment(error)) {
+    ++open;
+  }
+  return OpenFileLimit() - std::min(open, OpenFileLimit());
 }
 
 }  // namespace holdfast

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Bad input and bad luck: the right exit code, one clear line, and the rest goes on."""
 
+import filecmp
+import glob
 import os
 import shlex
 import shutil
@@ -281,6 +283,36 @@ class UnreadableTest(HoldfastTest):
         stored = {harness.name_of(o) for o in again.json_of("object") if o["state"] == "stored"}
         self.assertLessEqual({b"source/file07", b"source/locked/inside"}, stored)
         self.assertLessEqual(stored, {b"source/file07", b"source/locked/inside", b"source/locked"})
+
+    def test_a_segment_that_may_not_be_opened_is_not_damaged(self):
+        base = self.path("home") if self.as_nobody else self.tmp
+        where = ["--vault", os.path.join(base, "vault"), "--key", os.path.join(base, "key")]
+        source = self.new_dir("source")
+        write_file(os.path.join(source, "one"), os.urandom(300_000))
+
+        def run(*args, expect=harness.OK):
+            result = self.run_as_nobody(*args, *where)
+            self.assertEqual(expect, result.code, str(result))
+            return result
+
+        self.assertEqual(0, self.run_as_nobody("init", where[1], *where[2:]).code)
+        run("ingest", source, "--to", "c", "--quiet")
+        (segment,) = glob.glob(os.path.join(base, "vault/node-0/segments/*.seg"))
+        os.chmod(segment, 0)
+        write_file(os.path.join(source, "two"), os.urandom(300_000))
+        for command in (["ingest", source, "--to", "c", "--quiet"], ["verify", "--quiet"], ["fsck"],
+                        ["fsck", "--repair"], ["gc", "--quiet"],
+                        ["restore", "c", "--to", os.path.join(base, "out"), "--quiet"]):
+            result = run(*command, expect=harness.FAILED)
+            self.assert_one_error_line(result, segment, "Permission denied")
+        os.chmod(segment, 0o600)
+        run("verify", "--quiet")
+        run("fsck")
+        run("ingest", source, "--to", "c", "--quiet")
+        run("restore", "c", "--to", os.path.join(base, "out"), "--quiet")
+        for name in ("one", "two"):
+            self.assertTrue(filecmp.cmp(os.path.join(source, name),
+                                        os.path.join(base, "out/source", name), shallow=False))
 
     @unittest.skipUnless(os.geteuid() == 0, "needs root to make a key that another may not read")
     def test_a_key_file_that_may_not_be_read(self):

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/deadline.h"
 #include "common/base/text.h"
+#include "common/io/open_files.h"
 #include "common/rpc/methods.h"
 #include "common/rpc/zmq/lane.h"
 #include "common/rpc/zmq/zap.h"
@@ -22,6 +23,7 @@ namespace {
 
 constexpr std::string_view kTcp = "tcp://", kIpc = "ipc://";
 constexpr int kMaxSockets = 65'536;
+constexpr size_t kFilesOfATransport = 64;  // With its threads, and a few peers.
 constexpr int kPortAttempts = 32;
 constexpr uint32_t kMaxPort = 65'535;
 
@@ -189,6 +191,13 @@ ZmqTransport::~ZmqTransport() = default;
 
 StatusOr<std::unique_ptr<ZmqTransport>> ZmqTransport::Open(const ZmqOptions& options) try {
   RETURN_IF_ERROR(CheckCurveKeyPair(options.keys));
+  // The library ends the process where it gets none.
+  if (FreeOpenFiles() < kFilesOfATransport) {
+    return absl::ResourceExhaustedError(absl::StrCat("sockets need ", kFilesOfATransport,
+                                                     " more open files than are in use: raise "
+                                                     "the limit (ulimit -n) of ",
+                                                     OpenFileLimit()));
+  }
   auto impl = std::make_unique<Impl>(options);
   RETURN_IF_ERROR(impl->Listen());
   return std::unique_ptr<ZmqTransport>(new ZmqTransport(std::move(impl)));

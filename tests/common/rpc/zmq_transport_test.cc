@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <thread>
 
 #include "common/base/clock.h"
+#include "common/io/open_files.h"
 #include "common/rpc/addresses.h"
 #include "common/rpc/zmq/socket.h"
 
@@ -403,6 +405,25 @@ TEST(ZmqTransportTest, TheEndOfTheTransportEndsWhatWaits) {
   while (server.echo.handled < 6) std::this_thread::yield();
   client.transport.reset();
   EXPECT_EQ(ended, 5);
+}
+
+// The library would end the process.
+TEST(ZmqTransportTest, TooFewDescriptorsAreAnError) {
+  rlimit before;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const size_t open = OpenFileLimit() - FreeOpenFiles();
+  ZmqOptions options;
+  options.keys = NewCurveKeyPair();
+  for (const size_t more : {0, 8, 16, 24, 32, 48, 80}) {
+    rlimit limit = before;
+    limit.rlim_cur = open + more;
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+    const auto transport = ZmqTransport::Open(options);
+    EXPECT_EQ(transport.ok(), more == 80) << transport.status();
+    if (transport.ok()) continue;
+    EXPECT_THAT(transport.status().message(), HasSubstr("ulimit -n"));
+  }
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 }  // namespace
