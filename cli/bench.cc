@@ -1,6 +1,12 @@
 // bench: measures this machine, and of a cluster the way to its nodes, for whoever plans with it.
-#include <cstdio>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
 #include "cli/arguments.h"
 #include "cli/bench_parts.h"
 #include "cli/commands.h"
@@ -112,6 +118,20 @@ StatusOr<Json> Measure(const Globals& globals, const BenchArgs& args, OpenedVaul
   return profile;
 }
 
+// Said before half a minute's work.
+Status CheckWritable(const std::string& dir) {
+  if (::access(dir.c_str(), W_OK | X_OK) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot write in ", Printable(dir), ": ", std::strerror(errno)));
+}
+
+Status CheckPlaces(const BenchArgs& args) {
+  RETURN_IF_ERROR(CheckWritable(args.dir));
+  if (args.out.empty()) return absl::OkStatus();
+  const std::filesystem::path place = std::filesystem::path(args.out).parent_path();
+  return CheckWritable(place.empty() ? "." : place.string());
+}
+
 }  // namespace
 
 int RunBench(const Globals& globals, const BenchArgs& args) {
@@ -123,6 +143,7 @@ int RunBench(const Globals& globals, const BenchArgs& args) {
   }
   const StatusOr<SpaceInfo> there = PosixFs().Space(args.dir);
   if (!there.ok()) return Fail(there.status());
+  if (Status places = CheckPlaces(args); !places.ok()) return Fail(places);
   const StatusOr<Json> profile = Measure(globals, args, cluster.get());
   if (!profile.ok()) return Fail(profile.status());
   if (globals.json) PrintJson(*profile);

@@ -6,7 +6,7 @@ import os
 
 import harness
 from cluster import Cluster
-from harness import BINARY, NOT_FOUND, OK, HoldfastTest, run_command
+from harness import BINARY, FAILED, NOT_FOUND, OK, HoldfastTest, run_command
 
 
 class BenchTest(HoldfastTest):
@@ -56,6 +56,11 @@ class BenchTest(HoldfastTest):
         result = self.bench("--dir", self.path("none"), expect=NOT_FOUND)
         self.assertEqual(1, result.err.count(b"\n"), result)
         self.assertIn(b"none", result.err)
+        self.assertEqual(b"", result.out)
+        result = self.bench("--out", self.path("none/profile.json"), expect=FAILED)
+        self.assertEqual(1, result.err.count(b"\n"), result)
+        self.assertIn(b"none", result.err)
+        self.assertEqual(b"", result.out, "before anything is measured")
 
     def test_stats_of_jobs(self):
         source = self.path("source")
