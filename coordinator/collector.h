@@ -81,6 +81,7 @@ class Collector {
   // What a page of that leads to.
   struct Verdict {
     uint32_t node = 0;
+    uint64_t map_version = 0;             // By which they are told apart.
     std::string trash, keep;              // 32 bytes each.
     std::vector<Listed> strays;           // Needed; but not there, if its group's nodes have it.
     std::vector<CopyQueue::Copy> copies;  // Of strays that no node of their group has.

@@ -64,6 +64,7 @@ void Collector::TakeList(uint32_t node, const std::string& from, const NodeReply
       reply.ok() ? ParseHead<proto::NodeListRecordsReply>(*reply) : reply.status();
   auto verdict = std::make_shared<Verdict>();
   verdict->node = node;
+  verdict->map_version = options_.map.version;
   verdict->from = from;
   const Status judged = page.ok() ? Judge(*page, *verdict) : page.status();
   if (!judged.ok()) {
@@ -168,6 +169,7 @@ void Collector::CheckStrays(std::shared_ptr<Verdict> verdict) {
   for (size_t m = 0; m < members.size(); ++m) {
     proto::NodeStatRequest request;
     for (size_t i : asked[m]) request.mutable_ids()->append(AsView(verdict->strays[i].id.bytes()));
+    request.set_map_version(verdict->map_version);
     calls.push_back({members[m], MakeMessage(rpc::kNodeStat, request)});
   }
   nodes_.Gather(std::move(calls), kAskNanos,
@@ -267,6 +269,7 @@ void Collector::Act(const std::shared_ptr<Verdict>& verdict, std::string surplus
     SetRun(*request.mutable_run());
     request.set_ids(std::move(surplus));
     request.set_surplus(true);
+    request.set_map_version(verdict->map_version);
     calls.push_back({verdict->node, MakeMessage(rpc::kNodeTrash, request)});
   }
   if (calls.empty()) return CopyStrays(verdict);

@@ -34,6 +34,7 @@ class GroupRepair : public std::enable_shared_from_this<GroupRepair> {
     request.set_group(group_);
     request.set_from(next_);
     request.set_limit(kListedAtOnce);
+    request.set_map_version(nodes_.map().version);
     nodes_.Call({members_[listed_], MakeMessage(rpc::kNodeListGroup, request)}, kListGroupNanos,
                 [self = shared_from_this()](const NodeReply& reply) { self->TakeList(reply); });
   }

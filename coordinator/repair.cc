@@ -136,6 +136,7 @@ void Repair::Ask(uint32_t node) {
   const int64_t now = env_.clock.MonotonicNanos();
   proto::NodeDigestsRequest request;
   if (view.ready) request.set_version(view.version);
+  request.set_map_version(map_.version);
   nodes_.Call({node, MakeMessage(rpc::kNodeDigests, request)}, kAskTimeoutNanos,
               [this, node, now](const NodeReply& reply) { TakeDigests(node, now, reply); });
 }

@@ -268,6 +268,7 @@ void Node::Impl::HandleStat(const RpcMessage& request, const ReplyFn& reply) {
   if (!head.ok()) return reply(head.status());
   auto ids = ParseIds(head->ids());
   if (!ids.ok()) return reply(ids.status());
+  HearMap(request, head->map_version());
   auto entries = index_->Find(*ids);
   if (!entries.ok()) return reply(IndexError(entries.status()));
   proto::NodeStatReply out;

@@ -149,9 +149,8 @@ void Node::Impl::HandleListRecords(const RpcMessage& request, const ReplyFn& rep
   reply(MakeMessage(rpc::kNodeListRecords, out));
 }
 
-// What is surplus by an older map may be wanted here by now.
-bool Node::Impl::IsPlacedHere(const RecordId& id) const {
-  return !groups_.empty() && groups_[PlacementGroupOf(id)];
+void Node::Impl::HearMap(const RpcMessage& request, uint64_t version) {
+  if (IsServer(request.caller.roles)) map_version_ = std::max(map_version_, version);
 }
 
 // Decided in one go on the Loop, where touches are decided too: what has been touched meanwhile, or
@@ -175,11 +174,14 @@ void Node::Impl::HandleTrash(const RpcMessage& request, const ReplyFn& reply) {
     status.ok() ? reply(MakeMessage(rpc::kNodeTrash, *out)) : reply(status);
   });
   const TrashMark mark = MarkOf(head->run(), head->surplus());
+  // By a map since then the group may be here again, and what is here have been counted on. Before
+  // the node has heard of any it cannot tell.
+  const bool old_map = map_version_ == 0 || head->map_version() < map_version_;
   std::vector<RecordId> trashed;
   for (size_t i = 0; i < ids->size(); ++i) {
     const std::optional<IndexEntry>& entry = (*entries)[i];
     if (!entry || !IsCollected(entry->kind) || entry->horizon >= mark.horizon) continue;
-    if (mark.surplus && IsPlacedHere((*ids)[i])) continue;
+    if (mark.surplus && old_map) continue;
     const bool counts = entry->run > head->run().floor_run();
     const bool same = entry->surplus == mark.surplus || !entry->surplus;
     if (entry->trashed() && same && counts) continue;  // Since an earlier run.

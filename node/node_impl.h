@@ -76,7 +76,8 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
                                       const std::vector<std::optional<IndexEntry>>& entries);
   // Whether a put of what another principal's batch, on its way, holds too has to wait for that.
   bool WaitsForOthers(const std::shared_ptr<Admission>& a);
-  bool IsPlacedHere(const RecordId& id) const;
+  // The coordinator counts on what is here by this map.
+  void HearMap(const RpcMessage& request, uint64_t version);
   // Whether the map places here what a principal brings.
   Status CheckGroups(const Admission& a) const;
   void Compare(Admission& a, size_t i, const IndexEntry& entry);
@@ -155,6 +156,7 @@ class Node::Impl : public std::enable_shared_from_this<Node::Impl> {
   const FindingMaker make_;
   const DiskIncarnation incarnation_;
   const uint64_t generation_;     // Of the superblock.
+  uint64_t map_version_ = 0;      // The newest by which the coordinator counts on what is here.
   uint64_t told_generation_ = 0;  // By the coordinator, durable or on its way.
   SegmentTable segments_;
   std::unique_ptr<Index> index_;

@@ -31,6 +31,7 @@ void Node::Impl::CountDigests() {
 void Node::Impl::HandleDigests(const RpcMessage& request, const ReplyFn& reply) {
   auto head = ParseHead<proto::NodeDigestsRequest>(request);
   if (!head.ok()) return reply(head.status());
+  HearMap(request, head->map_version());
   proto::NodeDigestsReply out;
   out.set_ready(digests_.ready());
   if (digests_.ready()) {
@@ -46,6 +47,7 @@ void Node::Impl::HandleListGroup(const RpcMessage& request, const ReplyFn& reply
   if (head->group() >= kPlacementGroups) {
     return reply(absl::InvalidArgumentError("there is no such placement group"));
   }
+  HearMap(request, head->map_version());
   const RecordId from =
       head->from().empty() ? FirstIdOf(head->group()) : RecordId::FromBytes(AsBytes(head->from()));
   const RecordId to =
@@ -120,9 +122,8 @@ void Node::Impl::HandlePull(const RpcMessage& request, ReplyFn reply) {
     const uint64_t touch = head->touches().empty() ? 0 : touches.U64();
     if (Present(pull->ids[i], entry)) {
       const uint64_t known = KnownTouch(pull->ids[i], entry);
-      // A surplus copy is one again that is wanted here, whatever this run may still say of it.
-      const uint64_t wanted =
-          entry->surplus ? std::max({touch, entry->horizon, index_->gc().horizon}) : touch;
+      // A surplus copy is one again that is wanted here.
+      const uint64_t wanted = entry->surplus ? std::max(touch, entry->horizon) : touch;
       if (entry->trashed()) TakeOut(pull->ids[i], *entry, wanted, op);
       const bool out = std::max(known, wanted) >= entry->horizon;
       pull->answers[i].set_status(out ? proto::PRESENT : proto::TRASHED);

@@ -31,10 +31,11 @@ class Collected {
   }
   StatusOr<proto::NodeTrashReply> Trash(const Run& run, const std::vector<RecordId>& ids,
                                         const std::vector<RecordId>& keep = {},
-                                        bool surplus = false) {
+                                        bool surplus = false, uint64_t map_version = 0) {
     proto::NodeTrashRequest request;
     Set(run, *request.mutable_run());
     request.set_surplus(surplus);
+    request.set_map_version(map_version);
     for (const RecordId& id : ids) request.mutable_ids()->append(AsView(id.bytes()));
     for (const RecordId& id : keep) request.mutable_keep()->append(AsView(id.bytes()));
     return Ask<proto::NodeTrashReply>(MakeMessage(rpc::kNodeTrash, request));
@@ -96,11 +97,17 @@ class Collected {
   SimRig& rig_;
 };
 
-RpcMessage PullMessage(const RecordId& id) {
-  proto::NodePullRequest request;
-  request.set_source(1);
-  request.set_ids(ToString(id.bytes()));
-  return MakeMessage(rpc::kNodePull, request);
+// Requests by whose answers the coordinator counts on what is here, by that map.
+template <class Request>
+RpcMessage Counting(uint16_t method, uint64_t map_version) {
+  Request request;
+  request.set_map_version(map_version);
+  return MakeMessage(method, request);
+}
+std::vector<RpcMessage> CountingMessages(uint64_t map_version) {
+  return {Counting<proto::NodeDigestsRequest>(rpc::kNodeDigests, map_version),
+          Counting<proto::NodeListGroupRequest>(rpc::kNodeListGroup, map_version),
+          Counting<proto::NodeStatRequest>(rpc::kNodeStat, map_version)};
 }
 
 class NodeGcTest : public ::testing::Test {
@@ -647,30 +654,29 @@ TEST(NodeGcSeeds, WhatIsHeldStays) {
 }
 
 // The group moves back here while the run that found the copy to be surplus still says so.
-TEST_F(NodeGcTest, ASurplusCopyThatIsWantedAgainStaysWhateverComesLate) {
-  const RecordId id = IdOf(1);
-  rig_.PutPresent({id, PayloadOf(1, 1000)});
-  const holdfast::Run first = {.run = 1, .horizon = 5}, second = {.run = 2, .horizon = 9};
-  ASSERT_TRUE(gc_.Begin(first).ok());
-  EXPECT_EQ(gc_.Trash(first, {id}, {}, /*surplus=*/true)->trashed(), 1u);
-  ASSERT_TRUE(gc_.Begin(second).ok());
-  StatusOr<RpcMessage> reply = rig_.Call(PullMessage(id));
-  ASSERT_TRUE(reply.ok()) << reply.status();
-  EXPECT_EQ(ParseHead<proto::NodePullReply>(*reply)->answers(0).status(), PRESENT);
-  EXPECT_EQ(gc_.Trash(second, {id}, {}, /*surplus=*/true)->trashed(), 0u);
-  ASSERT_TRUE(gc_.Compact(second, second.run).ok());
-  EXPECT_EQ(rig_.GetOne(id).payload, PayloadOf(1, 1000));
-}
-
-TEST_F(NodeGcTest, NothingIsSurplusWhereTheMapPlacesIt) {
-  const RecordId id = IdOf(1);
-  rig_.PutPresent({id, PayloadOf(1, 1000)});
+TEST_F(NodeGcTest, WhatIsSurplusByAnOlderMapStays) {
+  rig_.PutPresent({IdOf(1), PayloadOf(1, 1000)});
   const holdfast::Run run = {.run = 1, .horizon = 5};
   ASSERT_TRUE(gc_.Begin(run).ok());
-  for (const bool held : {true, false}) {
-    rig_.node().SetGroups(std::vector<bool>(kPlacementGroups, held));
-    EXPECT_EQ(gc_.Trash(run, {id}, {}, /*surplus=*/true)->trashed(), held ? 0u : 1u);
+  const auto trashed = [&](uint64_t map_version) {
+    return gc_.Trash(run, {IdOf(1)}, {}, /*surplus=*/true, map_version)->trashed();
+  };
+  EXPECT_EQ(trashed(9), 0u) << "it has heard of no map yet";
+  for (uint64_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(rig_.Call(CountingMessages(10 + i)[i]).ok());
+    EXPECT_EQ(trashed(9 + i), 0u);
+    EXPECT_EQ(StatOne(1), PRESENT);
   }
+  Reopen();
+  EXPECT_EQ(trashed(12), 0u);
+  for (RpcMessage& by_reader : CountingMessages(99)) {
+    by_reader.caller.roles = static_cast<uint32_t>(Role::kReader);
+    ASSERT_TRUE(rig_.Call(std::move(by_reader)).ok());
+  }
+  ASSERT_TRUE(rig_.Call(CountingMessages(12)[0]).ok());
+  EXPECT_EQ(trashed(11), 0u);
+  EXPECT_EQ(trashed(12), 1u);
+  EXPECT_EQ(StatOne(1), TRASHED);
 }
 
 }  // namespace
