@@ -128,7 +128,7 @@ bool IsEndpoint(const std::string& vault) { return vault.find("://") != std::str
 
 void PrintRepairHint(const Globals& globals) {
   if (IsEndpoint(globals.vault)) return;  // Its nodes do that by themselves.
-  std::printf("`holdfast fsck --repair` makes good what the vault's other disks have.\n");
+  std::printf("`holdfast fsck --repair` makes good what can be, from the vault's other disks.\n");
 }
 
 bool FindVault(const Globals& globals, int* exit_code) {

@@ -275,6 +275,7 @@ StatusOr<EmbeddedVault::Rebuilt> EmbeddedVault::Rebuild(const std::string& dir, 
   RETURN_IF_ERROR(vault->catalogue_->Flush());
   vault->catalogue_.reset();
 
+  AddCommitsOfOld(CataloguePath(dir), CatalogueKvOptions(key), rebuilt.report);
   ASSIGN_OR_RETURN(rebuilt.kept_as, ReplaceCatalogue(PosixFs(), CataloguePath(dir), fresh));
   RETURN_IF_ERROR(vault->Close());
   return rebuilt;

@@ -24,15 +24,17 @@ bool IsDamage(const proto::Finding& finding) { return finding.class_() != proto:
 // Shows findings as they come and counts the damage among them.
 class FindingCounter {
  public:
-  explicit FindingCounter(bool json) : json_(json) {}
+  enum class Show : uint8_t { kNothing, kText, kTextAndJson };
+  explicit FindingCounter(Show show) : show_(show) {}
   template <class Findings>
   void Take(const Findings& findings) {
     for (const proto::Finding& finding : findings) {
       if (!seen_.insert(finding.text()).second) continue;  // Recovery told it, the scan repeats it.
       damage_ += IsDamage(finding);
+      if (show_ == Show::kNothing) continue;
       std::fprintf(stderr, "holdfast: %s: %s\n", FindingClassName(finding.class_()),
                    Printable(finding.text()).c_str());
-      if (json_) PrintJson(FindingJson(finding));
+      if (show_ == Show::kTextAndJson) PrintJson(FindingJson(finding));
     }
   }
   void Away(const OpenedVault::NodeState& node) {
@@ -42,7 +44,7 @@ class FindingCounter {
   uint64_t damage() const { return damage_; }
 
  private:
-  bool json_;
+  Show show_;
   uint64_t damage_ = 0;
   std::set<std::string> seen_;
 };
@@ -55,8 +57,8 @@ struct FsckTotals {
 class Check {
  public:
   // With a repairer all bytes are read, and what is found is made good as it is found.
-  Check(OpenedVault& vault, bool json, Repairer* repairer)
-      : vault_(vault), repairer_(repairer), counter_(json) {}
+  Check(OpenedVault& vault, FindingCounter::Show show, Repairer* repairer)
+      : vault_(vault), repairer_(repairer), counter_(show) {}
 
   Status Run() {
     for (const OpenedVault::NodeState& node : vault_.nodes()) {
@@ -69,6 +71,21 @@ class Check {
     return CheckCatalogue();
   }
 
+  // The structure alone.
+  Status CheckCatalogue() {
+    proto::CheckCatalogueRequest request;
+    do {
+      ASSIGN_OR_RETURN(const auto reply,
+                       Ask<proto::CheckCatalogueReply>(transport(), kCoordinatorAddress,
+                                                       rpc::kCheckCatalogue, request, kCheckNanos));
+      Take(reply.findings());
+      RETURN_IF_ERROR(Repair());
+      totals_.rows += reply.rows();
+      request.set_cursor(reply.cursor());
+    } while (!request.cursor().empty());
+    return absl::OkStatus();
+  }
+
   uint64_t damage() const { return counter_.damage(); }
   const FsckTotals& totals() const { return totals_; }
 
@@ -76,41 +93,29 @@ class Check {
   Transport& transport() { return vault_.vault().transport(); }
 
   template <class Findings>
-  Status Take(const Findings& findings) {
+  void Take(const Findings& findings) {
     counter_.Take(findings);
-    return repairer_ == nullptr ? absl::OkStatus() : repairer_->CopyRecords(findings);
+    if (repairer_ != nullptr) repairer_->Note(findings);
   }
+  Status Repair() { return repairer_ == nullptr ? absl::OkStatus() : repairer_->CopyNoted(); }
 
   Status CheckNode(uint32_t node) {
     ASSIGN_OR_RETURN(const auto recovered,
                      Ask<proto::NodeStatusReply>(transport(), NodeAddress(node), rpc::kNodeStatus,
                                                  proto::NodeStatusRequest()));
-    RETURN_IF_ERROR(Take(recovered.findings()));
+    Take(recovered.findings());
     proto::NodeCheckSegmentRequest request;
     request.set_all_payloads(repairer_ != nullptr);
     do {
       ASSIGN_OR_RETURN(const auto reply, Ask<proto::NodeCheckSegmentReply>(
                                              transport(), NodeAddress(node), rpc::kNodeCheckSegment,
                                              request, kCheckNanos));
-      RETURN_IF_ERROR(Take(reply.findings()));
+      Take(reply.findings());
       totals_.records += reply.records();
       totals_.bytes += reply.bytes();
       request.set_segment_number(reply.next_segment_number());
     } while (request.segment_number() != 0);
-    return absl::OkStatus();
-  }
-
-  Status CheckCatalogue() {
-    proto::CheckCatalogueRequest request;
-    do {
-      ASSIGN_OR_RETURN(const auto reply,
-                       Ask<proto::CheckCatalogueReply>(transport(), kCoordinatorAddress,
-                                                       rpc::kCheckCatalogue, request, kCheckNanos));
-      RETURN_IF_ERROR(Take(reply.findings()));
-      totals_.rows += reply.rows();
-      request.set_cursor(reply.cursor());
-    } while (!request.cursor().empty());
-    return absl::OkStatus();
+    return Repair();
   }
 
   OpenedVault& vault_;
@@ -125,6 +130,9 @@ void PrintRepaired(const RepairTotals& totals, bool json) {
                           {"copied_records", totals.copied_records},
                           {"copied_bytes", totals.copied_bytes},
                           {"without_copy", totals.without_copy},
+                          {"in_trash", totals.in_trash},
+                          {"not_copied", totals.not_copied},
+                          {"trouble", Printable(Message(totals.trouble))},
                           {"segments", totals.segments},
                           {"moved_bytes", totals.moved_bytes}});
   }
@@ -134,26 +142,41 @@ void PrintRepaired(const RepairTotals& totals, bool json) {
               Counted(totals.segments, "segment", "segments").c_str(),
               FormatBytes(totals.moved_bytes).c_str());
   if (totals.without_copy > 0) {
-    std::printf("%s no other disk has: ingest the same files again\n",
+    std::printf("%s no other disk has: ingest the files again, if they are still wanted\n",
                 Counted(totals.without_copy, "record", "records").c_str());
   }
+  if (totals.in_trash > 0) {
+    std::printf("%s in the trash; `holdfast gc` takes out what is needed\n",
+                Counted(totals.in_trash, "record is", "records are").c_str());
+  }
+  if (totals.not_copied > 0) {
+    std::printf("%s could not be copied: %s\n",
+                Counted(totals.not_copied, "record", "records").c_str(),
+                Printable(Message(totals.trouble)).c_str());
+  }
+}
+
+FindingCounter::Show ShowOf(bool json) {
+  return json ? FindingCounter::Show::kTextAndJson : FindingCounter::Show::kText;
 }
 
 // What is found is made good; then it is looked at anew, and that counts.
 StatusOr<Check> CheckAndRepair(OpenedVault& vault, bool json) {
   Repairer repairer(vault);
-  Check first(vault, json, &repairer);
+  Check first(vault, ShowOf(json), &repairer);
   RETURN_IF_ERROR(first.Run());
   if (first.damage() == 0) return first;
-  RETURN_IF_ERROR(repairer.RewriteSegments());
+  Check catalogue(vault, FindingCounter::Show::kNothing, nullptr);
+  RETURN_IF_ERROR(catalogue.CheckCatalogue());
+  RETURN_IF_ERROR(repairer.RewriteSegments(/*last_commit_there=*/catalogue.damage() == 0));
   PrintRepaired(repairer.totals(), json);
-  Check again(vault, json, nullptr);
+  Check again(vault, ShowOf(json), nullptr);
   RETURN_IF_ERROR(again.Run());
   return again;
 }
 
 StatusOr<Check> CheckOnly(OpenedVault& vault, bool json) {
-  Check check(vault, json, nullptr);
+  Check check(vault, ShowOf(json), nullptr);
   RETURN_IF_ERROR(check.Run());
   return check;
 }
@@ -167,7 +190,7 @@ bool WarnOfLostCommits(const EmbeddedVault::Rebuilt& rebuilt, bool json) {
     std::fprintf(stderr, "holdfast: warning: node %u is away: %s\n", node.number,
                  Printable(Message(node.open_status)).c_str());
   }
-  FindingCounter counter(json);
+  FindingCounter counter(ShowOf(json));
   std::vector<proto::Finding> damage = rebuilt.findings;
   std::erase_if(damage, [](const proto::Finding& finding) { return !IsDamage(finding); });
   counter.Take(damage);
@@ -260,6 +283,7 @@ StatusOr<EmbeddedVault::Rebuilt> RebuildCluster(const RebuildArgs& args) {
     ASSIGN_OR_RETURN(rebuilt.report, RebuildCatalogue(options, env, args.accept_loss, backup));
     RETURN_IF_ERROR(catalogue->Flush());
   }
+  AddCommitsOfOld(path, CatalogueKvOptions(key), rebuilt.report);
   ASSIGN_OR_RETURN(rebuilt.kept_as, ReplaceCatalogue(PosixFs(), path, fresh));
   return rebuilt;
 }

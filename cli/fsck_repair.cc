@@ -1,9 +1,12 @@
 #include "cli/fsck_repair.h"
 
+#include <algorithm>
 #include <cstdio>
-#include <map>
+#include <span>
 
+#include "absl/strings/str_join.h"
 #include "cli/ask.h"
+#include "common/base/coding.h"
 #include "common/base/ids.h"
 #include "common/base/text.h"
 #include "common/rpc/methods.h"
@@ -14,6 +17,11 @@ namespace {
 // So many chunks fit into a reply, however large they are.
 constexpr size_t kCopiedAtOnce = 16;
 
+Status CheckCount(int answers, const std::string& ids) {
+  if (static_cast<size_t>(answers) == ids.size() / RecordId::kSize) return absl::OkStatus();
+  return absl::InternalError("a reply that does not fit the request");
+}
+
 }  // namespace
 
 bool Repairer::IsThere(uint32_t node) const {
@@ -23,63 +31,103 @@ bool Repairer::IsThere(uint32_t node) const {
   return false;
 }
 
-Status Repairer::CopyRecords(const google::protobuf::RepeatedPtrField<proto::Finding>& findings) {
-  std::map<uint32_t, std::string> wanted;  // Per node: ids.
+void Repairer::Note(const google::protobuf::RepeatedPtrField<proto::Finding>& findings) {
   for (const proto::Finding& finding : findings) {
-    if (finding.class_() == proto::Finding::NOTE || finding.id().size() != RecordId::kSize) {
-      continue;
-    }
-    if (!IsThere(finding.node()) || !seen_.emplace(finding.node(), finding.id()).second) continue;
-    std::string& ids = wanted[finding.node()];
-    ids += finding.id();
-    if (ids.size() < kCopiedAtOnce * RecordId::kSize) continue;
-    RETURN_IF_ERROR(Copy(finding.node(), std::exchange(ids, {})));
+    const bool damage = finding.class_() != proto::Finding::NOTE;
+    if (!damage || finding.id().size() != RecordId::kSize || !IsThere(finding.node())) continue;
+    if (!seen_.emplace(finding.node(), finding.id()).second) continue;
+    noted_[finding.node()].push_back(finding.id());
   }
-  for (auto& [node, ids] : wanted) RETURN_IF_ERROR(Copy(node, std::move(ids)));
+}
+
+Status Repairer::CopyNoted() {
+  for (const auto& [node, noted] : std::exchange(noted_, {})) {
+    for (size_t first = 0; first < noted.size(); first += kCopiedAtOnce) {
+      const size_t count = std::min(kCopiedAtOnce, noted.size() - first);
+      RETURN_IF_ERROR(Copy(node, absl::StrJoin(std::span(noted).subspan(first, count), "")));
+    }
+  }
   return absl::OkStatus();
 }
 
 Status Repairer::Copy(uint32_t node, std::string ids) {
-  for (const OpenedVault::NodeState& source : vault_.nodes()) {
-    if (source.number == node || !source.open_status.ok() || ids.empty()) continue;
-    ASSIGN_OR_RETURN(ids, CopyFrom(source.number, node, ids));
+  ASSIGN_OR_RETURN(const proto::NodeStatReply before, Stat(node, ids));
+  std::string left;
+  for (int i = 0; i < before.answers_size(); ++i) {
+    if (before.answers(i).status() != proto::PRESENT)
+      left.append(ids, static_cast<size_t>(i) * RecordId::kSize, RecordId::kSize);
   }
-  totals_.without_copy += ids.size() / RecordId::kSize;
+  uint64_t refused = 0;
+  for (const OpenedVault::NodeState& source : vault_.nodes()) {
+    if (source.number == node || !source.open_status.ok() || left.empty()) continue;
+    StatusOr<std::string> still = CopyFrom(source.number, node, left);
+    if (still.ok()) {
+      left = *std::move(still);
+      continue;
+    }
+    // The others, and the other nodes, are looked at all the same.
+    if (totals_.trouble.ok()) totals_.trouble = still.status();
+    refused = left.size() / RecordId::kSize;
+  }
+  if (left.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const proto::NodeStatReply after, Stat(node, left));
+  for (const proto::RecordAnswer& answer : after.answers()) {
+    if (answer.status() == proto::TRASHED) {
+      ++totals_.in_trash;
+    } else if (answer.status() != proto::PRESENT) {
+      ++(refused > 0 ? totals_.not_copied : totals_.without_copy);
+    }
+  }
   return absl::OkStatus();
 }
 
-// The ids that were not there.
+StatusOr<proto::NodeStatReply> Repairer::Stat(uint32_t node, const std::string& ids) {
+  proto::NodeStatRequest request;
+  request.set_ids(ids);
+  ASSIGN_OR_RETURN(proto::NodeStatReply reply,
+                   Ask<proto::NodeStatReply>(vault_.vault().transport(), NodeAddress(node),
+                                             rpc::kNodeStat, request));
+  RETURN_IF_ERROR(CheckCount(reply.answers_size(), ids));
+  return reply;
+}
+
+// With the touch that the source has: where it is not in the trash, neither is the copy.
 StatusOr<std::string> Repairer::CopyFrom(uint32_t source, uint32_t node, const std::string& ids) {
+  ASSIGN_OR_RETURN(const proto::NodeStatReply there, Stat(source, ids));
   proto::NodePullRequest request;
   request.set_source(source);
   request.set_ids(ids);
+  Buffer touches;
+  for (const proto::RecordAnswer& answer : there.answers()) {
+    Writer(touches).U64(answer.touch_epoch());
+  }
+  request.set_touches(ToString(touches));
   ASSIGN_OR_RETURN(const auto reply,
                    Ask<proto::NodePullReply>(vault_.vault().transport(), NodeAddress(node),
                                              rpc::kNodePull, request, kCheckNanos));
-  if (static_cast<size_t>(reply.answers_size()) != ids.size() / RecordId::kSize) {
-    return absl::InternalError("a reply that does not fit the request");
-  }
+  RETURN_IF_ERROR(CheckCount(reply.answers_size(), ids));
   totals_.copied_bytes += reply.copied_bytes();
   std::string left;
   for (int i = 0; i < reply.answers_size(); ++i) {
     if (reply.answers(i).status() == proto::PRESENT) {
       ++totals_.copied_records;
     } else {
-      left += ids.substr(static_cast<size_t>(i) * RecordId::kSize, RecordId::kSize);
+      left.append(ids, static_cast<size_t>(i) * RecordId::kSize, RecordId::kSize);
     }
   }
   return left;
 }
 
-Status Repairer::RewriteSegments() {
+Status Repairer::RewriteSegments(bool last_commit_there) {
   for (const OpenedVault::NodeState& node : vault_.nodes()) {
-    if (node.open_status.ok()) RETURN_IF_ERROR(RewriteSegmentsOf(node.number));
+    if (!node.open_status.ok()) continue;
+    RETURN_IF_ERROR(RewriteSegmentsOf(node.number, last_commit_there));
   }
   return absl::OkStatus();
 }
 
 // As garbage collection does, by the run that the node was told of last: nothing is let go of.
-Status Repairer::RewriteSegmentsOf(uint32_t node) {
+Status Repairer::RewriteSegmentsOf(uint32_t node, bool last_commit_there) {
   Transport& transport = vault_.vault().transport();
   ASSIGN_OR_RETURN(const auto status,
                    Ask<proto::NodeStatusReply>(transport, NodeAddress(node), rpc::kNodeStatus,
@@ -89,6 +137,7 @@ Status Repairer::RewriteSegmentsOf(uint32_t node) {
   request.mutable_run()->set_run(status.gc_run());
   request.mutable_run()->set_horizon(status.gc_horizon());
   request.set_damaged_only(true);
+  request.set_last_commit_there(last_commit_there);
   for (uint32_t steps = 0, step = 0; step <= steps;) {
     request.set_step(step);
     ASSIGN_OR_RETURN(const auto reply,

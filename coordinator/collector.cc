@@ -342,6 +342,33 @@ void Collector::Compact() {
     if (Status s = catalogue_.kv().Write(past, /*sync=*/false); !s.ok()) return Fail(s);
   }
   free_run_ = *free_run;
+  FindLastCommit();
+}
+
+void Collector::FindLastCommit() {
+  const Head& head = log_.head();
+  last_commit_there_ = head.number == 0;
+  if (last_commit_there_) return CompactNodes();
+  const RecordId id = CommitRecordId(options_.vault, head.record_generation, head.number);
+  proto::NodeStatRequest request;
+  request.set_ids(ToString(id.bytes()));
+  std::vector<NodeCall> calls;
+  for (const uint32_t node : ActingSet(options_.map, id)) {
+    calls.push_back({node, MakeMessage(rpc::kNodeStat, request)});
+  }
+  nodes_.Gather(std::move(calls), kAskNanos, [this, serial = serial_](const NodeReplies& replies) {
+    if (serial != serial_ || !GoOn()) return;
+    for (const NodeReply& one : replies) {
+      const StatusOr<proto::NodeStatReply> reply =
+          one.ok() ? ParseHead<proto::NodeStatReply>(*one) : one.status();
+      last_commit_there_ |=
+          reply.ok() && reply->answers_size() == 1 && reply->answers(0).status() == proto::PRESENT;
+    }
+    CompactNodes();
+  });
+}
+
+void Collector::CompactNodes() {
   const std::vector<uint32_t> nodes = Nodes();
   waiting_ = nodes.size();
   compacting_.clear();
@@ -355,6 +382,7 @@ void Collector::CompactNode(uint32_t node, uint32_t step, uint32_t steps) {
   request.set_free_run(free_run_);
   request.set_step(step);
   request.set_sparse_only(request_.sparse_only());
+  request.set_last_commit_there(last_commit_there_);
   nodes_.Gather(
       {{node, MakeMessage(rpc::kNodeCompact, request)}}, kAskNanos,
       [this, node, step, steps, serial = serial_](const NodeReplies& replies) {

@@ -136,6 +136,9 @@ class Collector {
   void AfterPass();
   void Compact();
   StatusOr<uint64_t> FreeRun(KvBatch* past);
+  // Asks for the newest commit's record, then compacts.
+  void FindLastCommit();
+  void CompactNodes();
   void CompactNode(uint32_t node, uint32_t step, uint32_t steps);
   void TakeCompacted(uint32_t node, uint32_t step, uint32_t steps, const NodeReply& reply);
   bool GetsOn(uint32_t node, uint64_t progress);
@@ -174,6 +177,7 @@ class Collector {
   int64_t buckets_nanos_ = 0;             // Since when.
   std::vector<RecordId> needed_;          // Of these.
   uint64_t free_run_ = 0;
+  bool last_commit_there_ = false;  // The newest one's record is on a node.
   struct Progress {
     uint64_t seen = 0;
     int64_t since_nanos = 0;

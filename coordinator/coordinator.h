@@ -85,6 +85,7 @@ class Coordinator : public Service {
 
 struct RebuildReport {
   uint64_t commits = 0;
+  uint64_t last_commit = 0;               // The highest number, replayed or missing.
   uint64_t objects = 0;                   // Object versions replayed.
   std::vector<uint64_t> missing_commits;  // Numbers that no node could give.
   std::vector<uint64_t> broken_links;     // Replayed, but made after another one than went before.

@@ -238,7 +238,7 @@ Status Rebuild::WriteHead() {
   Head head;
   if (fenced_generation_ <= highest_generation_) Fence();
   head.generation = fenced_generation_;
-  head.number = std::max(highest_listed_, last_good_);
+  head.number = report_.last_commit = std::max(highest_listed_, last_good_);
   for (const auto& node : census_.nodes) {
     if (!node.ok()) continue;
     highest_epoch_ = std::max({highest_epoch_, node->max_touch(), node->gc_horizon()});

@@ -13,7 +13,9 @@
 // A segment with a record that cannot be read, or is quarantined, stays until that is replaced.
 // Once nothing is needed of it that is damaged, damage is what a segment is rewritten for: headers,
 // marks and what garbage lies there are not made good. One that is missing gets its stub only where
-// that is all that is asked for, after whoever asks has looked for what it held.
+// that is all that is asked for, after whoever asks has looked for what it held. Where records are
+// gone that may have been the last commits, nothing else may tell of them: it stays until the
+// coordinator finds its last commit on some node. Then those before it leave a gap in the numbers.
 #pragma once
 
 #include <functional>
@@ -36,12 +38,14 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
         floor_run_(request.run().floor_run()),
         free_run_(request.free_run()),
         sparse_only_(request.sparse_only()),
-        damaged_only_(request.damaged_only()) {}
+        damaged_only_(request.damaged_only()),
+        last_commit_there_(request.last_commit_there()) {}
 
   bool busy() const { return busy_; }
   // Whether that asks for the step that is under way.
   bool Is(const proto::NodeCompactRequest& request) const {
     return request.step() == step_ && request.free_run() == free_run_ &&
+           request.sparse_only() == sparse_only_ && request.damaged_only() == damaged_only_ &&
            request.run().SerializeAsString() == run_.SerializeAsString();
   }
   uint32_t step() const { return step_; }
@@ -56,10 +60,14 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
 
  private:
   static constexpr size_t kRecordsPerStep = 4096;  // What the Loop looks at before others may run.
+  static constexpr char kQuarantined[] = "it holds damaged records that nothing has replaced yet";
+  static constexpr char kGone[] =
+      "records in it are gone, and they may have been the last commits: that one is on no node";
   static constexpr char kDamaged[] = "records in it are damaged, and nothing has replaced them yet";
 
   struct Tally {
     uint64_t entries = 0, live_bytes = 0, expired = 0;
+    bool quarantined = false;  // A live one.
   };
   struct Moved {
     RecordId id;
@@ -70,6 +78,7 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   void Choose(const std::map<uint64_t, Tally>& tally);
   bool IsDue(const SegmentInfo& info, const Tally& tally) const;
   void Scan();
+  bool MayHideCommits() const;
   void MoveSome();
   void Move(const std::shared_ptr<std::vector<RecordRead>>& reads);
   void MoveOne(const RecordRead& read, const std::optional<IndexEntry>& now,
@@ -111,9 +120,10 @@ class Node::Impl::Compactor : public std::enable_shared_from_this<Compactor> {
   Impl& node_;  // Its tasks, which keep it, call this.
   const proto::GcRun run_;
   const uint64_t floor_run_, free_run_;
-  const bool sparse_only_, damaged_only_;
+  const bool sparse_only_, damaged_only_, last_commit_there_;
   struct Victim {
     uint64_t segment = 0, live_bytes = 0, entries = 0;
+    bool quarantined = false;
     bool was_last = false;  // More came into it since.
   };
   std::vector<Victim> victims_;

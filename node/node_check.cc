@@ -21,7 +21,9 @@ constexpr size_t kRecordsPerStep = 4096;  // What the Loop compares before other
 
 struct Node::Impl::EntryTally {
   Status status;
+  Location end;                          // Of the log then. What came later was not counted.
   std::map<uint64_t, uint64_t> entries;  // Per segment number.
+  std::map<uint64_t, uint64_t> counted;  // Those before `end`.
 };
 
 struct Node::Impl::Check {
@@ -35,7 +37,7 @@ struct Node::Impl::Check {
   Status refused;  // Why the segment was not opened.
   SegmentScan scan;
   bool scanned = false;
-  uint64_t current = 0;                   // Records that the index points to.
+  uint64_t current = 0;                   // Records that the index points to, of those counted.
   absl::flat_hash_set<uint64_t> offsets;  // Of all whole records.
   std::vector<std::pair<RecordId, Location>> bad;
 
@@ -72,12 +74,14 @@ void Node::Impl::HandleCheckSegment(const RpcMessage& request, ReplyFn reply) {
 // Counts the index's entries per segment, and reads all of its bytes.
 void Node::Impl::CheckTally(const std::shared_ptr<Check>& c) {
   auto tally = std::make_shared<EntryTally>();
+  if (const SegmentInfo* last = LastReadable(segments_)) tally->end = {last->number, last->end};
   RunOnIo(
       [tally, kv = index_->kv()] {
         tally->status = kv->VerifyAll();
         if (!tally->status.ok()) return;
         tally->status = Index::Scan(*kv, [&](const RecordId&, const IndexEntry& entry) {
           tally->entries[entry.at.segment] += 1;
+          if (entry.at < tally->end) tally->counted[entry.at.segment] += 1;
           return true;
         });
       },
@@ -173,7 +177,7 @@ void Node::Impl::CheckRecord(Check& c, const ScannedRecord& record,
   };
   const char* damage = unreadable ? "the disk cannot read it" : "its bytes fail the checksum";
   const bool current = IsIndexed(header.kind) && entry && entry->at == at;
-  if (current) ++c.current;
+  if (current && tally_ && at < tally_->end) ++c.current;
   if (bad || unreadable) {
     // A record that a newer one replaced is not needed any more.
     const bool live = current || !entry || !IsIndexed(header.kind);
@@ -215,7 +219,7 @@ Status Node::Impl::CheckTouches(Check& c, const ScannedRecord& record) {
 
 void Node::Impl::CheckEntries(const std::shared_ptr<Check>& c) {
   const uint64_t number = c->info.number;
-  if (!tally_ || !tally_->status.ok() || tally_->entries[number] == c->current) {
+  if (!tally_ || !tally_->status.ok() || tally_->counted[number] == c->current) {
     CheckLostEntries(*c, {});
     return FinishCheck(c);
   }

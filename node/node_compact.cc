@@ -78,6 +78,7 @@ void Node::Impl::Compactor::Plan(ReplyFn reply) {
             ++t.expired;
           } else {
             t.live_bytes += RecordExtent(entry.length);
+            t.quarantined = t.quarantined || entry.quarantined;
           }
           return true;
         });
@@ -102,7 +103,7 @@ void Node::Impl::Compactor::Choose(const std::map<uint64_t, Tally>& tally) {
     auto it = tally.find(number);
     const Tally t = it == tally.end() ? Tally() : it->second;
     if (!IsDue(info, t)) continue;
-    victims_.push_back({number, t.live_bytes, t.entries, number == last});
+    victims_.push_back({number, t.live_bytes, t.entries, t.quarantined, number == last});
   }
   (void)node_.index_->Apply(std::move(freed));  // Without it, marks are kept that say nothing.
   std::sort(victims_.begin(), victims_.end(), [](const Victim& a, const Victim& b) {
@@ -135,6 +136,8 @@ void Node::Impl::Compactor::Next(ReplyFn reply) {
   unseen_.clear();
   aside_.clear();
   segment_ = victims_[step_ - 1].segment;
+  // Before anything is moved in vain.
+  if (victims_[step_ - 1].quarantined) return Skip(kQuarantined);
   if (Status room = CheckRoom(); !room.ok()) return Skip(Message(room));
   const SegmentInfo* last = LastReadable(node_.segments_);
   if (last != nullptr && last->number == segment_) node_.commits_->BeginSegment();
@@ -167,7 +170,7 @@ void Node::Impl::Compactor::Scan() {
   if (!info.readable() && !missing) return Skip("it changed meanwhile");
   const SegmentInfo* last = LastReadable(node_.segments_);
   if (last != nullptr && last->number == segment_) return Skip("the log ends in it");
-  if (missing) return MoveSome();
+  if (missing) return MayHideCommits() ? Skip(kGone) : MoveSome();
   ScanOptions options;
   options.segment = info.id;
   options.end = std::min(info.end, info.file_bytes);
@@ -182,8 +185,17 @@ void Node::Impl::Compactor::Scan() {
       [self = shared_from_this(), status] {
         if (self->Stopped()) return;
         if (!status->ok()) return self->Skip(Message(*status));
+        if (self->MayHideCommits()) return self->Skip(kGone);
         self->MoveSome();
       });
+}
+
+bool Node::Impl::Compactor::MayHideCommits() const {
+  if (last_commit_there_) return false;
+  const SegmentInfo& info = node_.segments_[segment_];
+  if (!info.readable() || !info.end_known || info.file_bytes < info.end) return true;
+  return std::any_of(scan_.gaps.begin(), scan_.gaps.end(),
+                     [](const ScannedGap& gap) { return gap.first_lsn <= gap.last_lsn; });
 }
 
 // What has been touched since it was looked at is moved after all.
@@ -249,24 +261,20 @@ void Node::Impl::Compactor::Free() {
   // Before the file changes: who reads it meanwhile, and finds the stub, looks where it moved.
   node_.segments_[segment_].state = SegmentInfo::State::kFreed;
   auto stub = std::make_shared<StatusOr<SegmentHeader>>(absl::UnknownError(""));
+  auto flushed = std::make_shared<Status>();
   auto node = node_.shared_from_this();
   node_.RunOnIo(
-      [node, stub, info, before = before ? std::optional(*before) : std::nullopt,
+      [node, stub, flushed, info, before = before ? std::optional(*before) : std::nullopt,
        kv = node_.index_->kv()] {
-        Status flushed;
-        if (!HOLDFAST_MUTANT(free_before_index_flush)) flushed = kv->Flush();
-        if (flushed.ok()) {
-          *stub = FreeSegment(node->env_.fs, node->env_.rng, node->options_, info, before);
-        } else {
-          *stub = flushed;
-        }
+        if (!HOLDFAST_MUTANT(free_before_index_flush)) *flushed = kv->Flush();
+        if (!flushed->ok()) return;
+        *stub = FreeSegment(node->env_.fs, node->env_.rng, node->options_, info, before);
       },
-      [self = shared_from_this(), stub, state = info.state] {
+      [self = shared_from_this(), stub, flushed, state = info.state] {
         if (self->Stopped()) return;
         if (stub->ok()) return self->Freed(**stub);
         self->node_.segments_[self->segment_].state = state;
-        if (state != SegmentInfo::State::kGood) return self->Skip(Message(stub->status()));
-        self->Finish(stub->status());
+        flushed->ok() ? self->Skip(Message(stub->status())) : self->Finish(*flushed);
       });
 }
 

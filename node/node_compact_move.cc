@@ -12,7 +12,6 @@ namespace holdfast {
 namespace {
 
 constexpr uint64_t kBytesPerMove = 8u << 20;  // Read and appended at a time.
-constexpr char kQuarantined[] = "it holds damaged records that nothing has replaced yet";
 
 }  // namespace
 

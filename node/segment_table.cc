@@ -336,8 +336,16 @@ StatusOr<SegmentHeader> FreeSegment(Fs& fs, Rng& rng, const NodeOptions& options
   StatusOr<SegmentHeader> header = ReadHeader(fs, options.dir, now);
   const Status& status = header.status();
   if (IsRefused(status) || absl::IsFailedPrecondition(status)) return Refusal(status);
+  const bool missing = info.state == State::kMissing;
+  if (missing && !(absl::IsNotFound(status) && now.file_bytes == 0)) {
+    return absl::UnavailableError("it is there again");
+  }
   if (!header.ok()) header = HeaderFromOutside(fs, rng, options, info, before);
   RETURN_IF_ERROR(header.status());
+  if (!Foreignness(*header, options.vault, options.node, info.number).empty() ||
+      (!info.id.is_zero() && header->segment != info.id)) {
+    return absl::UnavailableError("it is another segment");
+  }
   header->freed = true;
   RETURN_IF_ERROR(
       WriteFileAtomically(fs, SegmentPath(options.dir, info.number), EncodeSegmentHeader(*header)));

@@ -151,6 +151,26 @@ class OneDiskRepairTest(RepairCase):
             self.v.ingest(os.path.join(self.source, tree))
         self.everything_is_well()
 
+    def test_a_last_commit_that_is_lost_is_not_forgotten(self):
+        """Whatever is run before the catalogue is rebuilt: what it stored would go without a word."""
+        last = self.v.records(KIND_COMMIT)[-1]
+        for commands in ([], ["fsck"], ["fsck --repair"], ["gc --quiet"],
+                         ["verify --quiet", "gc --quiet", "fsck --repair"]):
+            for how in ("header", "missing"):
+                with self.subTest(commands=commands, how=how):
+                    self.fresh()
+                    if how == "header":
+                        flip(last.path, last.offset + 16)
+                    else:
+                        os.unlink(last.path)
+                    shutil.rmtree(os.path.join(self.v.node_dirs[0], "index"))
+                    for command in commands:
+                        self.v.run(*command.split(), expect=None)
+                    self.v.fsck(expect=harness.INTEGRITY)
+                    result = self.v.fsck("--rebuild-catalogue", expect=harness.INTEGRITY)
+                    self.assertRegex(result.err.decode(), "commit [0-9]+ is on no node|seg")
+                    self.assertLess(len(self.v.ls(expect=None)), len(self.shared.listing))
+
     def test_bad_input(self):
         result = self.v.run("fsck", "--repair", "--rebuild-catalogue", expect=harness.USAGE)
         self.assertIn(b"--repair", result.err)

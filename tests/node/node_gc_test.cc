@@ -47,6 +47,7 @@ class Collected {
     request.set_free_run(free_run);
     request.set_step(step);
     request.set_sparse_only(sparse_only);
+    request.set_last_commit_there(true);
     return Ask<proto::NodeCompactReply>(MakeMessage(rpc::kNodeCompact, request));
   }
   // All steps; what they did, summed up.

@@ -54,13 +54,14 @@ class NodeRewriteTest : public ::testing::Test {
   }
 
   // All steps; why segments stayed.
-  std::vector<std::string> Rewrite(bool damaged_only = true) {
+  std::vector<std::string> Rewrite(bool damaged_only = true, bool last_commit_there = true) {
     const proto::NodeStatusReply status = rig_->NodeStatus();
     proto::NodeCompactRequest request;
     request.mutable_run()->set_generation(status.generation());
     request.mutable_run()->set_run(status.gc_run());
     request.mutable_run()->set_horizon(status.gc_horizon());
     request.set_damaged_only(damaged_only);
+    request.set_last_commit_there(last_commit_there);
     std::vector<std::string> stayed;
     for (uint32_t step = 0, steps = 0; step <= steps; ++step) {
       request.set_step(step);
@@ -159,6 +160,85 @@ TEST_F(NodeRewriteTest, AMissingSegmentBesideDamagedHeaders) {
   BringBack();
   EXPECT_THAT(Rewrite(), testing::IsEmpty());
   ExpectSound();
+}
+
+// The log's damage is all that tells of a commit that was lost at its end.
+TEST_F(NodeRewriteTest, WhereTheLastCommitsMayBeGoneTheSegmentStays) {
+  const auto damage = {
+      std::function<void()>([&] { FlipIn(5, 4096 + 64); }),  // The header of a record.
+      std::function<void()>([&] { ASSERT_TRUE(rig_->fs().Remove(rig_->SegmentPath(5)).ok()); }),
+      std::function<void()>([&] {
+        OpenOptions write;
+        write.write = true;
+        ASSERT_TRUE(rig_->fs().Open(rig_->SegmentPath(5), write).value()->Truncate(9000).ok());
+      })};
+  for (const auto& one : damage) {
+    Fill();
+    one();
+    Open(/*without_index=*/true);
+    BringBack();
+    rig_->CheckAll();
+    for (const bool damaged_only : {true, false}) {
+      EXPECT_THAT(Rewrite(damaged_only, /*last_commit_there=*/false),
+                  testing::Each(HasSubstr("last commits")));
+      EXPECT_FALSE(Damage().empty());
+    }
+    EXPECT_THAT(Rewrite(), testing::IsEmpty());
+    ExpectSound();
+  }
+}
+
+// Moved away and put back, or another one, while the node runs.
+TEST_F(NodeRewriteTest, AFileThatIsThereAgainIsNotOverwritten) {
+  Fill();
+  const std::string path = rig_->SegmentPath(2);
+  const Buffer away = ReadFile(rig_->fs(), path).value();
+  ASSERT_TRUE(rig_->fs().Remove(path).ok());
+  Open();
+  BringBack();
+  ASSERT_TRUE(WriteFileAtomically(rig_->fs(), path, away).ok());
+  EXPECT_THAT(Rewrite(), testing::ElementsAre(HasSubstr("it is there again")));
+  EXPECT_EQ(ReadFile(rig_->fs(), path).value(), away);
+
+  const Buffer other = ReadFile(rig_->fs(), rig_->SegmentPath(1)).value();
+  ASSERT_TRUE(WriteFileAtomically(rig_->fs(), rig_->SegmentPath(3), other).ok());
+  rig_->CheckAll();
+  BringBack();
+  EXPECT_THAT(Rewrite(), testing::Contains(HasSubstr("it is another segment")));
+  EXPECT_EQ(ReadFile(rig_->fs(), rig_->SegmentPath(3)).value(), other);
+}
+
+// Else a disk that is nearly full would fill with copies of what cannot be given back.
+TEST_F(NodeRewriteTest, NothingMovesOutOfASegmentThatHasToStay) {
+  Fill();
+  FlipIn(2, 200'000);  // A payload far behind.
+  Open();
+  EXPECT_FALSE(Damage().empty());
+  const uint64_t before = rig_->NodeStatus().log_bytes();
+  EXPECT_THAT(Rewrite(), testing::ElementsAre(HasSubstr("nothing has replaced")));
+  EXPECT_LT(rig_->NodeStatus().log_bytes(), before + 50'000);
+}
+
+// One entry more in the newest segment does not make up for one that its log has lost.
+TEST_F(NodeRewriteTest, WhatIsAppendedWhileALogIsCheckedHidesNothing) {
+  Fill();
+  FlipIn(5, 4096 + 64);
+  Open();
+  proto::NodeCheckSegmentRequest request;
+  request.set_all_payloads(true);
+  std::vector<Finding> findings;
+  uint64_t n = 1000;
+  do {
+    rig_->PutPresent({IdOf(n), PayloadOf(n, 1000)});
+    ++n;
+    const auto reply = rig_->Check(request);
+    findings.insert(findings.end(), reply.findings().begin(), reply.findings().end());
+    request.set_segment_number(reply.next_segment_number());
+  } while (request.segment_number() != 0);
+  EXPECT_EQ(std::count_if(findings.begin(), findings.end(),
+                          [](const Finding& finding) { return !finding.id().empty(); }),
+            1)
+      << Show(findings);
 }
 
 TEST_F(NodeRewriteTest, WhatIsSoundIsNotTouched) {
