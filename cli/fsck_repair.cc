@@ -54,10 +54,10 @@ Status Repairer::Copy(uint32_t node, std::string ids) {
   ASSIGN_OR_RETURN(const proto::NodeStatReply before, Stat(node, ids));
   std::string left;
   for (int i = 0; i < before.answers_size(); ++i) {
-    if (before.answers(i).status() != proto::PRESENT)
-      left.append(ids, static_cast<size_t>(i) * RecordId::kSize, RecordId::kSize);
+    if (before.answers(i).status() == proto::PRESENT) continue;
+    left.append(ids, static_cast<size_t>(i) * RecordId::kSize, RecordId::kSize);
   }
-  uint64_t refused = 0;
+  bool refused = false;
   for (const OpenedVault::NodeState& source : vault_.nodes()) {
     if (source.number == node || !source.open_status.ok() || left.empty()) continue;
     StatusOr<std::string> still = CopyFrom(source.number, node, left);
@@ -67,7 +67,7 @@ Status Repairer::Copy(uint32_t node, std::string ids) {
     }
     // The others, and the other nodes, are looked at all the same.
     if (totals_.trouble.ok()) totals_.trouble = still.status();
-    refused = left.size() / RecordId::kSize;
+    refused = true;
   }
   if (left.empty()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const proto::NodeStatReply after, Stat(node, left));
@@ -75,7 +75,7 @@ Status Repairer::Copy(uint32_t node, std::string ids) {
     if (answer.status() == proto::TRASHED) {
       ++totals_.in_trash;
     } else if (answer.status() != proto::PRESENT) {
-      ++(refused > 0 ? totals_.not_copied : totals_.without_copy);
+      ++(refused ? totals_.not_copied : totals_.without_copy);
     }
   }
   return absl::OkStatus();

@@ -402,7 +402,7 @@ std::vector<std::string> MarkedArguments(int argc, char** argv) {
 // The first "--name=" with nothing behind it, for which CLI11 would take the next argument.
 std::string OptionWithoutValue(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
-    const std::string arg = argv[i];
+    std::string arg = argv[i];
     if (arg == "--") break;
     if (arg.starts_with("--") && arg.find('=') == arg.size() - 1) return arg;
   }

@@ -306,12 +306,11 @@ void Repair::StartJob(uint32_t pg) {
   std::erase_if(members, [this](uint32_t node) { return !answers(node); });
   if (members.size() < 2) return;
   const Group& group = groups_[pg];
-  Job job{pg, members.size() == all, group.changed_nanos, group.since_nanos};
+  const Job job{pg, members.size() == all, group.changed_nanos, group.since_nanos};
   groups_[pg].running = true;
   ++running_;
-  RepairGroup(
-      nodes_, copies_, pg, std::move(members),
-      [this, job = std::move(job)](const GroupRepairResult& result) { Finished(job, result); });
+  RepairGroup(nodes_, copies_, pg, std::move(members),
+              [this, job](const GroupRepairResult& result) { Finished(job, result); });
 }
 
 void Repair::Finished(const Job& job, const GroupRepairResult& result) {
