@@ -27,10 +27,11 @@ IMB_MGR* Functions() {
   return functions;
 }
 
-// The message that this thread is at.
+// The message that this thread is at. The library's code wants this alignment, and its header says
+// so only to who defines LINUX.
 struct GcmStream {
-  gcm_key_data key;
-  gcm_context_data context;
+  alignas(64) gcm_key_data key;
+  alignas(64) gcm_context_data context;
 };
 
 GcmStream& ThreadStream() {
