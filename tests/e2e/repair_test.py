@@ -179,6 +179,21 @@ class OneDiskRepairTest(RepairCase):
                     self.assertRegex(result.err.decode(), "commit [0-9]+ is on no node|seg")
                     self.assertLess(len(self.v.ls(expect=None)), len(self.shared.listing))
 
+    def test_damage_that_may_hide_the_last_commit_stays(self):
+        """Of one before the last the numbers tell: its segment is rewritten, and it is still named."""
+        commits = self.v.records(KIND_COMMIT)
+        for record, code, text in ((commits[-1], harness.SOME_FAILED, "last commits"),
+                                   (commits[0], harness.OK, None)):
+            with self.subTest(code=code):
+                self.fresh()
+                flip(record.path, record.offset + 16)
+                shutil.rmtree(os.path.join(self.v.node_dirs[0], "index"))
+                result = self.v.run("gc", "--quiet", expect=code)
+                if text:
+                    self.assertIn(text, result.err.decode())
+                self.assertEqual(text is None, os.path.getsize(record.path) == harness.BLOCK)
+                self.assertIn(b"is on no node", self.v.fsck(expect=harness.INTEGRITY).err)
+
     def test_bad_input(self):
         result = self.v.run("fsck", "--repair", "--rebuild-catalogue", expect=harness.USAGE)
         self.assertIn(b"--repair", result.err)
