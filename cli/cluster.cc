@@ -26,8 +26,6 @@ constexpr size_t kMaxSite = 64;
 constexpr uint32_t kFounderRoles =
     static_cast<uint32_t>(Role::kIngest) | static_cast<uint32_t>(Role::kReader) |
     static_cast<uint32_t>(Role::kCustodian) | static_cast<uint32_t>(Role::kOperator);
-constexpr uint32_t kContentRoles =
-    static_cast<uint32_t>(Role::kIngest) | static_cast<uint32_t>(Role::kReader);
 
 // A key file for a server: who it is, and for the coordinator the catalogue key.
 KeyFile ServerKey(const KeyFile& of, const CurveKeyPair& keys, const CurvePublicKey& coordinator) {
@@ -138,13 +136,11 @@ StatusOr<std::string> MakeNode(const Globals& globals, const ClusterJoinArgs& ar
 }
 
 // Content keys as far as the roles want them.
-StatusOr<KeyFile> KeyForRoles(const KeyFile& full, uint32_t roles) {
-  if ((roles & static_cast<uint32_t>(Role::kReader)) != 0) {
-    if (full.can_read()) return full;
-    return absl::PermissionDeniedError("a key file that cannot read makes no reader");
-  }
-  if ((roles & kContentRoles) != 0) return MakeIngestOnly(full);
-  return MakeClusterOnly(full);
+StatusOr<KeyFile> KeyForRoles(const KeyFile& own, uint32_t roles) {
+  const bool ingests = (roles & static_cast<uint32_t>(Role::kIngest)) != 0;
+  if ((roles & static_cast<uint32_t>(Role::kReader)) != 0) return MakeReader(own, ingests);
+  if (ingests) return MakeIngestOnly(own);
+  return MakeClusterOnly(own);
 }
 
 Status MakePrincipal(const Globals& globals, const NewPrincipalArgs& args) {

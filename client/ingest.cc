@@ -94,6 +94,9 @@ StatusOr<IngestSummary> Ingest(Vault& vault, kernels::Engine& engine, Source& so
   options.digests |= kernels::kSha256;
   options.commit_objects = std::max<size_t>(options.commit_objects, 1);
   if (options.collection.empty()) return absl::InvalidArgumentError("a collection needs a name");
+  if (!vault.key().can_ingest()) {
+    return absl::PermissionDeniedError("this key cannot ingest; use one that was made for it");
+  }
   IngestProgress unwatched;
   IngestContext ctx(vault, engine, options, progress != nullptr ? *progress : unwatched);
   RETURN_IF_ERROR(ctx.OpenSession());

@@ -22,6 +22,7 @@ constexpr ScryptCost kCost{1u << 16, 8, 1};
 constexpr size_t kSaltSize = 32;
 constexpr char kRoleFull[] = "full";
 constexpr char kRoleIngest[] = "ingest-only";
+constexpr char kRoleReader[] = "reader";
 constexpr char kRoleCluster[] = "cluster-only";
 
 Buffer CertificateMessage(const DomainId& domain, const PublicKey& signer) {
@@ -40,10 +41,14 @@ Status Certify(KeyFile& key) {
   return absl::OkStatus();
 }
 
+// What it is called by what is in it; nothing where that is not enough for any role.
 const char* RoleOf(const KeyFile& key) {
-  if (!key.can_ingest()) return kRoleCluster;
-  return key.can_read() ? kRoleFull : kRoleIngest;
+  if (key.root_private_key) return key.can_read() && key.can_ingest() ? kRoleFull : "";
+  if (key.can_read()) return kRoleReader;
+  return key.can_ingest() ? kRoleIngest : kRoleCluster;
 }
+
+bool HoldsDomainKeys(const KeyFile& key) { return key.can_read() || key.can_ingest(); }
 
 void ClusterToJson(const ClusterIdentity& cluster, Json& keys) {
   keys["curve_public_key"] = ToBase64(cluster.public_key.value);
@@ -66,12 +71,13 @@ Json KeysToJson(const KeyFile& key) {
     keys["catalogue_key"] = ToBase64(key.catalogue_key);
   }
   if (key.cluster) ClusterToJson(*key.cluster, keys);
-  if (!key.can_ingest()) return keys;
+  if (!HoldsDomainKeys(key)) return keys;
   keys["k_dedup"] = ToBase64(key.k_dedup);
   keys["domain_public_key"] = ToBase64(key.domain_public_key);
   if (key.domain_private_key) keys["domain_private_key"] = ToBase64(*key.domain_private_key);
   keys["root_public_key"] = ToBase64(key.root_public_key);
   if (key.root_private_key) keys["root_private_key"] = ToBase64(*key.root_private_key);
+  if (!key.can_ingest()) return keys;
   keys["signing_public_key"] = ToBase64(key.signing_key.public_key);
   keys["signing_private_key"] = ToBase64(key.signing_key.private_key);
   keys["certificate"] = ToBase64(key.certificate);
@@ -86,29 +92,33 @@ bool KeysFromJson(const Json& json, KeyFile& key) {
   reader.Base64("k_dedup", key.k_dedup);
   reader.Base64("domain_public_key", key.domain_public_key);
   reader.Base64("root_public_key", key.root_public_key);
-  reader.Base64("signing_public_key", key.signing_key.public_key);
-  reader.Base64("signing_private_key", key.signing_key.private_key);
-  key.certificate = reader.Base64("certificate");
+  if (reader.has("signing_private_key")) {
+    reader.Base64("signing_public_key", key.signing_key.public_key);
+    reader.Base64("signing_private_key", key.signing_key.private_key);
+    key.certificate = reader.Base64("certificate");
+  }
   if (reader.has("domain_private_key")) {
     reader.Base64("domain_private_key", key.domain_private_key.emplace());
   }
   if (reader.has("root_private_key")) {
     reader.Base64("root_private_key", key.root_private_key.emplace());
   }
-  return reader.ok() && key.can_ingest();  // A key of zeros is none.
+  const bool zero = key.k_dedup == std::array<uint8_t, 32>{};  // A key of zeros is none.
+  return reader.ok() && !zero && HoldsDomainKeys(key);
 }
 
 // A file that is whole but does not fit together (edited, or put together by hand) is refused
 // before anything is sealed or signed with it.
 Status CheckConsistent(const KeyFile& key, std::string_view role, const std::string& path) {
-  if (role == kRoleCluster && !key.can_ingest()) return absl::OkStatus();
+  if (role == kRoleCluster && !HoldsDomainKeys(key)) return absl::OkStatus();
+  const bool signer =
+      !key.can_ingest() || (KeyPairMatches(key.signing_key) &&
+                            CheckCertificate(key, key.signing_key.public_key, key.certificate));
   const bool pairs =
-      KeyPairMatches(key.signing_key) &&
       (!key.domain_private_key ||
        KeyPairMatches({key.domain_public_key, *key.domain_private_key})) &&
       (!key.root_private_key || KeyPairMatches({key.root_public_key, *key.root_private_key}));
-  if (!pairs || role != RoleOf(key) || key.can_read() != key.root_private_key.has_value() ||
-      !CheckCertificate(key, key.signing_key.public_key, key.certificate)) {
+  if (!signer || !pairs || role != RoleOf(key)) {
     return absl::DataLossError("key file " + path + " holds keys that do not belong together");
   }
   return absl::OkStatus();
@@ -220,7 +230,7 @@ StatusOr<KeyFile> GenerateKeyFile(Rng& rng, const VaultId& vault) {
 StatusOr<KeyFile> MakeIngestOnly(const KeyFile& full) {
   if (!full.can_read() || !full.root_private_key) {
     return absl::PermissionDeniedError(
-        "an ingest-only key file cannot make another; use the vault's full key file");
+        "this key cannot make one that ingests; use the vault's full key file");
   }
   KeyFile key = full;
   key.signing_key = GenerateKeyPair();
@@ -228,6 +238,21 @@ StatusOr<KeyFile> MakeIngestOnly(const KeyFile& full) {
   key.domain_private_key.reset();
   key.root_private_key.reset();
   return key;
+}
+
+StatusOr<KeyFile> MakeReader(const KeyFile& key, bool ingests) {
+  if (!key.can_read()) {
+    return absl::PermissionDeniedError("a key file that cannot read makes no reader");
+  }
+  KeyFile reader = key;
+  reader.signing_key = {};
+  reader.certificate.clear();
+  if (ingests) {
+    ASSIGN_OR_RETURN(reader, MakeIngestOnly(key));
+    reader.domain_private_key = key.domain_private_key;
+  }
+  reader.root_private_key.reset();
+  return reader;
 }
 
 KeyFile MakeClusterOnly(const KeyFile& key) {

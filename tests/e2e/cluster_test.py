@@ -153,14 +153,21 @@ class ClusterTest(harness.HoldfastTest):
             return path
 
         ingest, reader = principal("ingest"), principal("ingest,reader")
-        operator = principal("operator")
+        operator, only_reader = principal("operator"), principal("reader")
         self.assertNotIn("k_dedup", read(operator))
-        for path in (ingest, reader, operator, cluster.key):
+        for path in (ingest, reader, operator, only_reader, cluster.key):
             self.assertNotIn("catalogue_key", read(path))
+            self.assertEqual(path == cluster.key, "root_private_key" in read(path))
+            self.assertEqual(path in (ingest, reader, cluster.key), "signing" in read(path))
         cluster.ingest(source, to="more", key=ingest)
         self.assertEqual(cluster.ls("more", key=ingest), cluster.ls("more"))
         cluster.run("cat", "c/source/big0", key=ingest, expect=ACCESS)
-        self.assertEqual(cluster.cat("source/big0", key=reader), cluster.cat("source/big0"))
+        for path in (reader, only_reader):
+            self.assertEqual(cluster.cat("source/big0", key=path), cluster.cat("source/big0"))
+        cluster.ingest(source, to="more", key=reader)
+        cluster.run("verify", "more", key=only_reader)
+        result = cluster.run("ingest", source, "--to", "c", key=only_reader, expect=ACCESS)
+        self.assertEqual(1, len(result.error_lines), result)
         cluster.run("status", key=operator)
         for verb in (["ls", "c"], ["cat", "c/source/big0"], ["ingest", source, "--to", "c"]):
             result = cluster.run(*verb, key=operator, expect=ACCESS)

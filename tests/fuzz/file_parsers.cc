@@ -94,7 +94,9 @@ std::vector<Parser> FileParsers() {
   return {
       {"vault-file", VaultFileParser, Golden({"vault-file.json"}, Head)},
       {"key-file", KeyFileParser,
-       Golden({"key-file.json", "key-file-cluster.json", "key-file-wrapped.json"}, Head)},
+       Golden({"key-file.json", "key-file-cluster.json", "key-file-reader.json",
+               "key-file-wrapped.json"},
+              Head)},
       {"text", TextParser, TextSeeds},
   };
 }

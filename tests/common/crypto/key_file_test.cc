@@ -156,6 +156,67 @@ TEST_F(KeyFileTest, OfACluster) {
   EXPECT_TRUE(absl::IsDataLoss(Read(Edited(text, "cluster-only", "full"), std::nullopt).status()));
 }
 
+// What opens content makes nothing that readers take for ingested, and nobody who could.
+TEST_F(KeyFileTest, AReadersHasNoKeyToSignWith) {
+  const KeyFile full = FixedKeyFile();
+  const auto reader = MakeReader(full, /*ingests=*/false);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_TRUE(reader->can_read());
+  EXPECT_FALSE(reader->can_ingest());
+  EXPECT_TRUE(absl::IsPermissionDenied(MakeIngestOnly(*reader).status()));
+  EXPECT_TRUE(absl::IsPermissionDenied(MakeReader(*reader, true).status()));
+  EXPECT_TRUE(MakeReader(*reader, false).ok());
+  EXPECT_TRUE(absl::IsPermissionDenied(MakeReader(*MakeIngestOnly(full), false).status()));
+
+  const std::string text = Written(*reader, std::nullopt);
+  EXPECT_EQ(text, testing::GoldenText("key-file-reader.json", text));
+  for (const char* name : {"root_private", "signing", "certificate"}) {
+    EXPECT_EQ(text.find(name), std::string::npos) << name;
+  }
+  const auto read = Read(text, std::nullopt);
+  ASSERT_TRUE(read.ok()) << read.status();
+  ExpectSameKeys(*read, *reader);
+  for (const char* role : {"full", "ingest-only", "cluster-only"}) {
+    EXPECT_TRUE(absl::IsDataLoss(
+        Read(Edited(text, "\"reader\"", "\"" + std::string(role) + "\""), std::nullopt).status()))
+        << role;
+  }
+}
+
+TEST_F(KeyFileTest, AReadersThatIngestsHasASigningKeyOfItsOwn) {
+  const KeyFile full = FixedKeyFile();
+  const auto both = MakeReader(full, /*ingests=*/true);
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_TRUE(both->can_read() && both->can_ingest());
+  EXPECT_FALSE(both->root_private_key.has_value());
+  EXPECT_NE(both->writer(), full.writer());
+  EXPECT_TRUE(CheckCertificate(full, both->signing_key.public_key, both->certificate));
+  EXPECT_TRUE(absl::IsPermissionDenied(MakeIngestOnly(*both).status()));
+  const auto read = Read(Written(*both, std::nullopt), std::nullopt);
+  ASSERT_TRUE(read.ok()) << read.status();
+  ExpectSameKeys(*read, *both);
+}
+
+// The root key alone, or with half of the rest, is no role.
+TEST_F(KeyFileTest, ARootKeyOutsideAFullFileIsRefused) {
+  for (const bool reads : {false, true}) {
+    KeyFile key = FixedKeyFile();
+    if (reads) {
+      key.signing_key = {};
+      key.certificate.clear();
+    } else {
+      key.domain_private_key.reset();
+    }
+    const std::string text = Written(key, std::nullopt);
+    ASSERT_TRUE(fs_.Remove("/k/written").ok());
+    for (const char* role : {"full", "reader", "ingest-only"}) {
+      const std::string edited =
+          Edited(text, "\"role\": \"\"", "\"role\": \"" + std::string(role) + "\"");
+      EXPECT_TRUE(absl::IsDataLoss(Read(edited, std::nullopt).status())) << role << reads;
+    }
+  }
+}
+
 TEST_F(KeyFileTest, SaysWhetherItWantsAPassphrase) {
   SimRng rng(1);
   ASSERT_TRUE(WriteKeyFile(fs_, "/k/clear", FixedKeyFile(), std::nullopt, rng).ok());
