@@ -25,9 +25,8 @@ constexpr char kDescription[] =
 
 constexpr char kFooter[] =
     "Exit codes: 0 ok, 1 failed, 2 usage, 3 finished but some sources could not be read or\n"
-    "stored, or `gc` left something for another run, 4 not found, 5 integrity failure found, 10 "
-    "no\n"
-    "vault there, 11 busy, 12 access or key refused.";
+    "stored, some objects not restored, or `gc` left something for another run, 4 not found,\n"
+    "5 integrity failure found, 10 no vault there, 11 busy, 12 access or key refused.";
 
 struct Args {
   Globals globals;
@@ -102,7 +101,7 @@ void AddIngest(CLI::App& app, Args& args) {
                    "Where cuts and digests are computed: auto takes a CUDA device if there is one")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  verb->add_option("--threads", args.ingest.threads, "Worker threads (default: one per core)")
+  verb->add_option("--threads", args.ingest.threads, "Cores to use (default: all)")
       ->check(CLI::Range(0, 256));
   AddStats(*verb, args.ingest.stats);
   verb->footer(
@@ -173,7 +172,8 @@ void AddGc(CLI::App& app, Args& args) {
   gc->add_flag("--sparse-only", args.gc.sparse_only,
                "Rewrite only segments of which less than 60 % is live; elsewhere deleted content "
                "stays on the disk");
-  gc->add_flag("--yes", args.gc.yes, "Also when more than a fifth of all records would go");
+  gc->add_flag("--yes", args.gc.yes,
+               "Also when more than a fifth of all records, and more than 10,000, would go");
   gc->add_flag("--stop", args.gc.stop, "End the run of a cluster that is under way");
   gc->footer(
       "Runs beside ingests. It may be interrupted at any time; the next run does what is left.\n"
@@ -210,8 +210,9 @@ void AddCheckers(CLI::App& app, Args& args) {
 }
 
 void AddBackup(CLI::App& app, Args& args) {
-  CLI::App* backup = app.add_subcommand(
-      "backup-catalogue", "Write the catalogue to a file, sealed; while it is in use");
+  CLI::App* backup =
+      app.add_subcommand("backup-catalogue",
+                         "Write the catalogue to a file, sealed; of a cluster, while it is in use");
   backup->add_option("--to", args.backup_to, "The new file")->required();
   backup->footer(
       "It makes a rebuild short: `fsck --rebuild-catalogue --backup FILE`, and of a\n"

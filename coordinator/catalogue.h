@@ -49,7 +49,8 @@ std::string CatalogueKeyCheck(const CatalogueKeys& keys, const VaultId& vault);
 std::string PrintableObject(std::string_view collection, std::string_view name);
 
 // The way out that an error about damage names.
-inline constexpr char kRebuildHint[] = "run `holdfast fsck --rebuild-catalogue`";
+inline constexpr char kRebuildHint[] =
+    "run `holdfast fsck --rebuild-catalogue` (of a cluster `holdfast coordinator rebuild`)";
 
 // Of a row that does not decode, or is not what its key says.
 Status DamagedObject(std::string_view collection, std::string_view name, const Status& why);

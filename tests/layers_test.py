@@ -23,13 +23,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ALLOWED = {
     "kernels": set(),
     "common": set(),
-    "node": {"kernels", "common"},
+    "node": {"common"},
     "coordinator": {"common"},
     "client": {"kernels", "common"},
-    "gateway": {"kernels", "common", "client"},
-    "cli": {"kernels", "common", "node", "coordinator", "client", "gateway"},
-    "bench": {"kernels", "common", "node", "coordinator", "client", "gateway", "cli", "tests"},
-    "tests": {"kernels", "common", "node", "coordinator", "client", "gateway", "cli", "bench"},
+    "cli": {"kernels", "common", "node", "coordinator", "client"},
+    "bench": {"kernels", "common", "node", "coordinator", "client", "cli", "tests"},
+    "tests": {"kernels", "common", "node", "coordinator", "client", "cli", "bench"},
 }
 SOURCE_SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".inc")
 
