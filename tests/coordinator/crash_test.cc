@@ -128,7 +128,7 @@ TEST(CatalogueBehindTest, IsRefusedAndRebuilt) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Message(status),
             "catalogue is behind the nodes (has commit 1, node 0 holds 2): run `holdfast fsck "
-            "--rebuild-catalogue`");
+            "--rebuild-catalogue` (of a cluster `holdfast coordinator rebuild`)");
 }
 
 TEST(CatalogueBehindTest, EmptyCatalogueIsRefused) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/crypto/checked_json.h"
+#include "common/crypto/hmac.h"
 #include "common/io/sim_fs.h"
 #include "tests/common/format/golden.h"
 
