@@ -22,6 +22,19 @@ IngestSummary MustRun(IngestRig& rig, Source& source, IngestOptions options = {}
   return summary.ok() ? *summary : IngestSummary{};
 }
 
+TEST(IngestTest, AReadersKeyStoresNothing) {
+  IngestRig rig({});
+  MemorySource source;
+  source.AddFile("a", "x");
+  SimRng rng(1);
+  Vault vault(rig.transport(), *MakeReader(rig.key(), /*ingests=*/false), rig.vault().params(),
+              rig.clock(), rng);
+  const Status status =
+      Ingest(vault, rig.engine(), source, {.collection = "c"}, rig.seen(), nullptr).status();
+  EXPECT_TRUE(absl::IsPermissionDenied(status)) << status;
+  EXPECT_THAT(rig.coordinator().requests, IsEmpty());
+}
+
 TEST(IngestTest, StoresWhatReadsBack) {
   IngestRig rig({});
   MemorySource source;
